@@ -1,0 +1,174 @@
+"""What a continual-learning method is: a Config beside a class whose moments the trainer calls.
+
+The order of calls, for a run of T tasks::
+
+    method = SomeMethod(SomeMethod.Config(...))
+    model = method.attach(model, backbone)            # adapters in place, base frozen
+    method.load_state_dict(tensors)                   # only when a run resumes (after the adapter's weights are loaded)
+    for each task:
+        method.begin_task(task)
+        for batch in method.batches(loader):
+            with method.forward_context(batch):       # forward only: leave it before backward
+                loss = model(**batch).loss
+            method.loss(loss, batch).backward()
+            optimizer.step()                          # before_step / after_step from the optimiser's own hooks
+        method.end_task(task)
+        tables, state = method.snapshot_tables(), method.state_dict()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Batch = Mapping[str, Tensor]
+Reduce = Callable[[Tensor], None]
+
+
+class Layout(Protocol):
+    """What a method must know of a backbone; every `same.backbones` family provides it."""
+
+    @property
+    def TARGETS(self) -> str:
+        """Regular expression (full match, as PEFT reads it) of the linear layers to adapt."""
+
+    def input_key(self, module_name: str) -> str:
+        """Name of the input a target layer reads: layers with equal keys see the same tensor."""
+
+
+def reduce_nothing(tensor: Tensor) -> None:
+    """The all-reduce of one process: every sum is already complete."""
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """One task of a run, as the method sees it.
+
+    Args:
+        index: 0-based position in the benchmark's order.
+        key: the task's name in the benchmark.
+        total_tasks: number of tasks in the run.
+        steps: optimiser steps this task will take.
+        reduce: sums a tensor over all processes, in place; every process must call it in the same order.
+    """
+
+    index: int
+    key: str
+    total_tasks: int
+    steps: int
+    reduce: Reduce = reduce_nothing
+
+    @property
+    def is_first(self) -> bool:
+        return self.index == 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: `index` counts from 0 within the task, `total` is the task's number of steps."""
+
+    optimizer: Optimizer
+    index: int
+    total: int
+
+
+@dataclass
+class SnapshotTables:
+    """What a method adds to a snapshot; empty for methods that keep no statistics.
+
+    spectra: tensors of spectrum.safetensors, "<input_key>.eigenvalues|eigenvectors|tokens|trace".
+    activation: rows of activation.parquet (layer, expert, utilization, importance, score, frozen, step).
+    """
+
+    spectra: dict[str, Tensor] = field(default_factory=dict)
+    activation: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RoutingProbe(Protocol):
+    """Measures how a model routes the tokens it is shown."""
+
+    def watching(self, batch: Batch) -> AbstractContextManager[None]:
+        """Count the valid tokens of forward passes of the batch's shape (so a generation's prompt, not its answer)."""
+
+    def rows(self, reduce: Reduce = reduce_nothing) -> list[dict[str, Any]]:
+        """Rows (layer, input_key, expert, weight, argmax_share, tokens), summed over processes by `reduce`."""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Settings of a method that has none."""
+
+
+class Method:
+    """A method; every moment has a default that does nothing, so a subclass writes only what it changes."""
+
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    notes: ClassVar[str] = ""
+    trains: ClassVar[bool] = True  # False: the engine evaluates only
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init__(self, config: MethodConfig | None = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+        self.model: nn.Module | None = None
+
+    def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
+        """Freeze the base, put the adapters in, and return the model to train; the caller keeps only that one."""
+        model.requires_grad_(False)
+        self.model = model
+        return model
+
+    def begin_task(self, task: TaskContext) -> None:
+        """Before the first step of a task; the optimiser's moments are new."""
+
+    def batches(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Filter or mix the task's batches (replay)."""
+        return batches
+
+    def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
+        """Entered around each training forward pass and left before backward."""
+        return nullcontext()
+
+    def loss(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Add penalties to the model's loss."""
+        return loss
+
+    def before_step(self, step: Step) -> None:
+        """Edit the accumulated, clipped gradients; called by the optimiser's step pre-hook."""
+
+    def after_step(self, step: Step) -> None:
+        """Edit the finished update; called by the optimiser's step post-hook."""
+
+    def end_task(self, task: TaskContext) -> None:
+        """Consolidate: called on every process after the last step, before snapshot and evaluation."""
+
+    def route(self, batch: Batch) -> None:
+        """Choose adapters for a batch at inference; called before generation."""
+
+    def routing_probe(self) -> RoutingProbe | None:
+        """A new, empty probe of the attached model's routers, or None where nothing routes."""
+        return None
+
+    def step_metrics(self) -> dict[str, Any]:
+        """JSON values worth a place in the step event (known on the host already, so it costs no sync)."""
+        return {}
+
+    def drain_events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Events (kind, data) since the last call, for events.jsonl."""
+        return []
+
+    def snapshot_tables(self) -> SnapshotTables:
+        """Statistics of the task that just ended."""
+        return SnapshotTables()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything beside the adapter's weights that the next task depends on (flat, safetensors-ready)."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` gave; the model must be attached."""
