@@ -1,0 +1,361 @@
+"""The run folder: the one bridge between the library that writes it and the workbench that reads it.
+
+    runs/<benchmark>/<method>/<seed>-<fingerprint>/
+      config.json  events.jsonl  scores.json  predictions/<stage>/  snapshots/task_00/ …  state/
+
+Folders of results are complete or absent: written beside, flushed to disk, renamed. Every file that is read is first
+compared with the sha256 that was recorded when it was written.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from same.errors import InputError, SnapshotError
+
+if TYPE_CHECKING:
+    import pandas
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+ZERO_SHOT = "zero_shot"
+
+
+def stage_name(index: int) -> str:
+    """Folder name of a stage: task indices are 0-based in files."""
+    return f"task_{index:02d}"
+
+
+def canonical(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """First 12 hex digits of the sha256 of the settings that determine a result."""
+    return hashlib.sha256(canonical(settings).encode()).hexdigest()[:12]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say which settings differ, one text each, nested names joined by dots."""
+    found = []
+    for key in sorted({*old, *new}):
+        name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{name}.")
+        elif before != after:
+            found.append(f"{name}: {before!r} → {after!r}")
+    return found
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace ``path`` by ``value``, its schema number and its own hash, in one step."""
+    content = {"schema": SCHEMA, **value}
+    content["sha256"] = hashlib.sha256(canonical(content).encode()).hexdigest()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote.
+
+    Raises:
+        SnapshotError: missing, not JSON, of another schema, or changed since it was written; says ``remedy``.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        recorded = content.pop("sha256")
+    except FileNotFoundError:
+        raise SnapshotError(f"{path} is missing. {remedy}") from None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SnapshotError(f"{path} is damaged ({type(error).__name__}: {error}). {remedy}") from None
+    if content.get("schema") != SCHEMA:
+        raise SnapshotError(f"{path} must have schema {SCHEMA}; got {content.get('schema')!r}. {remedy}")
+    found = hashlib.sha256(canonical(content).encode()).hexdigest()
+    if found != recorded:
+        raise SnapshotError(f"{path} is damaged: its sha256 is {found[:12]}…, recorded {recorded[:12]}…. {remedy}")
+    return dict(content)
+
+
+class SealedFolder:
+    """A folder whose manifest holds the sha256 of each file; it exists completely or not at all."""
+
+    def __init__(self, path: Path, remedy: str):
+        self.path = path
+        self.remedy = remedy
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder was written to its end."""
+        return self.path.is_dir()
+
+    def write(self, fill: Callable[[Path], None], **about: Any) -> None:
+        """Let ``fill`` write the files into a folder beside, seal it and move it into place.
+
+        Args:
+            fill: writes any files into the folder it is given.
+            about: further entries of the manifest.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{self.path.name}-", dir=self.path.parent))
+        try:
+            fill(beside)
+            files = sorted(file for file in beside.rglob("*") if file.is_file())
+            hashes = {file.relative_to(beside).as_posix(): _sha256(file) for file in files}
+            for item in [*files, *{file.parent for file in files}]:
+                _sync(item)
+            write_json(beside / "manifest.json", {**about, "files": hashes})
+            beside.chmod(0o755)
+            _replace_folder(beside, self.path)
+            _sync(self.path.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def manifest(self) -> dict[str, Any]:
+        """Read the manifest, checked against its own hash."""
+        if not self.path.is_dir():
+            raise SnapshotError(f"{self.path} does not exist. {self.remedy}")
+        return read_json(self.path / "manifest.json", self.remedy)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one file after comparing it with its recorded hash.
+
+        Raises:
+            SnapshotError: the file is missing or changed; names it, both hashes and what to do.
+        """
+        path, recorded = self.path / name, self.manifest()["files"].get(name)
+        if recorded is None:
+            raise SnapshotError(f"{path} is not part of this folder's manifest. {self.remedy}")
+        if not path.is_file():
+            raise SnapshotError(f"{path} is missing although the manifest lists it. {self.remedy}")
+        found = _sha256(path)
+        if found != recorded:
+            raise SnapshotError(
+                f"{path} is damaged: its sha256 is {found[:12]}…, recorded {recorded[:12]}…. {self.remedy}"
+            )
+        return path
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists a file of that name."""
+        return name in self.manifest()["files"]
+
+    def verify(self) -> None:
+        """Check every file of the folder."""
+        for name in self.manifest()["files"]:
+            self.file(name)
+
+    def table(self, name: str) -> "pandas.DataFrame":
+        """Read ``<name>.parquet``."""
+        import pyarrow.parquet
+
+        frame: pandas.DataFrame = pyarrow.parquet.read_table(self.file(f"{name}.parquet")).to_pandas()
+        return frame
+
+    def tensors(self, name: str) -> "dict[str, NDArray[Any]]":
+        """Read ``<name>.safetensors`` as numpy arrays."""
+        from safetensors.numpy import load_file
+
+        return dict(load_file(self.file(f"{name}.safetensors")))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+        target.rename(old / target.name)
+        source.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        source.rename(target)
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write equal-length columns as a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({name: list(values) for name, values in columns.items()}), path)
+
+
+class RunFolder:
+    """Paths, reading and writing of one run."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def at(cls, runs: str | Path, benchmark: str, method: str, seed: int, settings: Mapping[str, Any]) -> "RunFolder":
+        """Name the folder of a run without touching the disk."""
+        return cls(Path(runs) / benchmark / method / f"{seed}-{fingerprint(settings)}")
+
+    @classmethod
+    def create(
+        cls,
+        runs: str | Path,
+        benchmark: str,
+        method: str,
+        seed: int,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, Any] | None = None,
+    ) -> "RunFolder":
+        """Make the folder of a run, or take up the one that is there.
+
+        Args:
+            settings: everything that determines the result; its hash is part of the folder's name.
+            environment: what is worth knowing besides (packages, hardware).
+
+        Raises:
+            InputError: a folder of that name holds other settings; says which differ.
+        """
+        run = cls.at(runs, benchmark, method, seed, settings)
+        if (run.path / "config.json").exists():
+            changed = differences(run.config()["settings"], settings)
+            if changed:
+                raise InputError(
+                    f"{run.path} was started with other settings ({'; '.join(changed)}). Use another --runs folder."
+                )
+            return run
+        run.path.mkdir(parents=True, exist_ok=True)
+        about = {"benchmark": benchmark, "method": method, "seed": seed, "fingerprint": fingerprint(settings)}
+        about["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(run.path / "config.json", {**about, "settings": settings, "environment": environment or {}})
+        return run
+
+    def config(self) -> dict[str, Any]:
+        """Read config.json: benchmark, method, seed, fingerprint, settings, environment."""
+        remedy = "Give a folder that `same train` printed, or delete this one and train again."
+        content = read_json(self.path / "config.json", remedy)
+        if fingerprint(content["settings"]) != content["fingerprint"]:
+            raise SnapshotError(f"{self.path / 'config.json'} does not match its fingerprint. {remedy}")
+        return content
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    @property
+    def events_path(self) -> Path:
+        """The append-only record of the run."""
+        return self.path / "events.jsonl"
+
+    def append_event(self, kind: str, **data: Any) -> None:
+        """Add one line to events.jsonl; a line that a crash cut short is dropped first."""
+        line = canonical({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **data})
+        with self.events_path.open("ab+") as stream:
+            whole = _whole_lines(stream.seek(0, os.SEEK_END), self.events_path)
+            stream.truncate(whole)
+            stream.write(line.encode() + b"\n")
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Read the finished lines of events.jsonl, all or those of one kind, in order."""
+        return [event for event in self._events() if kind is None or event["kind"] == kind]
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        if not self.events_path.exists():
+            return
+        *lines, _unfinished = self.events_path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                event = json.loads(line)
+                event["kind"]
+            except (ValueError, KeyError, TypeError):
+                raise SnapshotError(
+                    f"{self.events_path}, line {number} is damaged. Delete that line; nothing else depends on it."
+                ) from None
+            yield event
+
+    # -- scores and predictions ---------------------------------------------------------------------------------------
+
+    def write_scores(
+        self,
+        tasks: Sequence[str],
+        variants: Mapping[str, Sequence[Sequence[float | None]]],
+        zero_shot: Mapping[str, Sequence[float | None] | None] | None = None,
+        forward: Mapping[str, Sequence[float | None] | None] | None = None,
+    ) -> None:
+        """Replace scores.json.
+
+        Args:
+            tasks: keys of all tasks of the benchmark, in order.
+            variants: per scorer variant the rows R[t] of the finished stages, null above the diagonal.
+            zero_shot: per variant the score of each task with the untouched base model.
+            forward: per variant R[i−1][i], the score of each task just before it was trained.
+        """
+        nothing: dict[str, Any] = dict.fromkeys(variants)
+        content = {"tasks": list(tasks), "variants": variants}
+        content |= {"zero_shot": {**nothing, **(zero_shot or {})}, "forward": {**nothing, **(forward or {})}}
+        write_json(self.path / "scores.json", content)
+
+    def scores(self) -> dict[str, Any]:
+        """Read scores.json: tasks, variants, zero_shot, forward."""
+        remedy = "Train until the first task is finished, or delete the folder of the damaged run and train again."
+        return read_json(self.path / "scores.json", remedy)
+
+    def predictions(self, stage: int | str) -> SealedFolder:
+        """The answers after a stage (task index, or ``"zero_shot"``): one table a task, keyed by question_id."""
+        name = stage if isinstance(stage, str) else stage_name(stage)
+        return SealedFolder(self.path / "predictions" / name, "Delete that folder and run `same evaluate` again.")
+
+    def read_predictions(self, stage: int | str, task: str) -> "pandas.DataFrame":
+        """Read question_id, prompt, text, answer and the scores of one task after a stage."""
+        return self.predictions(stage).table(task)
+
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+
+    def snapshot(self, index: int) -> SealedFolder:
+        """The model and its statistics after task ``index``."""
+        remedy = "Delete that folder and those of later tasks, and run the same command again to train them anew."
+        return SealedFolder(self.path / "snapshots" / stage_name(index), remedy)
+
+    def trained(self, index: int) -> SealedFolder:
+        """A trained task that is not evaluated yet; becomes a snapshot and goes."""
+        remedy = "Delete that folder and run the same command again to train the task anew."
+        return SealedFolder(self.path / "state" / stage_name(index), remedy)
+
+    def write_snapshot(self, index: int, fill: Callable[[Path], None], **about: Any) -> None:
+        """Write the snapshot of task ``index``, complete or absent."""
+        self.snapshot(index).write(fill, task_index=index, **about)
+
+    def finished(self) -> int:
+        """Number of tasks, from the first on, that have a snapshot."""
+        count = 0
+        while self.snapshot(count).exists:
+            count += 1
+        return count
+
+
+def _whole_lines(size: int, path: Path) -> int:
+    if size == 0:
+        return 0
+    with path.open("rb") as stream:
+        stream.seek(size - 1)
+        if stream.read(1) == b"\n":
+            return size
+        stream.seek(0)
+        return stream.read().rfind(b"\n") + 1
+
+
+def runs_in(folder: str | Path) -> list[RunFolder]:
+    """List the runs below a ``--runs`` folder, sorted by path; damaged ones too."""
+    return [RunFolder(config.parent) for config in sorted(Path(folder).glob("*/*/*/config.json"))]
