@@ -1,0 +1,1 @@
+"""The formulas as pure functions of tensors: covariance, routing, curvature, freezing, drift."""

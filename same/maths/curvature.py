@@ -1,0 +1,72 @@
+"""Curvature-aware scaling: the damped inverse of past inputs' covariance, and what it protects."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from same.maths.covariance import Spectrum
+from same.maths.scaling import DirectionScaling
+
+
+def damping_value(spectrum: Spectrum, damping: float, *, absolute: bool = False) -> float:
+    """μ in the unit of the eigenvalues: `damping` times their mean, or `damping` itself."""
+    if not damping > 0:
+        raise ValueError(f"damping must be positive; got {damping}. Larger protects less; 1 is the mean eigenvalue.")
+    if absolute:
+        return damping
+    return damping * max(spectrum.mean_eigenvalue, torch.finfo(torch.float64).tiny)
+
+
+def damped_gains(eigenvalues: Float[Tensor, " k"], damping: float) -> Float[Tensor, " k"]:
+    """μ / (σ + μ): 1 where nothing was seen, small where past inputs are strong."""
+    return damping / (eigenvalues + damping)
+
+
+def curvature_scaling(
+    spectrum: Spectrum,
+    *,
+    damping: float,
+    energy_threshold: float,
+    damping_absolute: bool = False,
+    normalise: bool = True,
+) -> DirectionScaling:
+    """P of ΔA ← ΔA P.
+
+    Source: SAME, curvature-aware scaling: (Σ_k + μI)^{-1} on the k leading directions and 1/μ elsewhere; `normalise`
+    multiplies it by μ, so that unseen directions keep their full step.
+    """
+    rank = spectrum.rank(energy_threshold)
+    mu = damping_value(spectrum, damping, absolute=damping_absolute)
+    gains = damped_gains(spectrum.eigenvalues[:rank], mu)
+    return DirectionScaling(spectrum.eigenvectors[:, :rank], gains, 1.0 if normalise else 1.0 / mu)
+
+
+def scale_output_factors(
+    deltas: Float[Tensor, "e m r"],
+    inputs: Float[Tensor, "e r d"],
+    root: Float[Tensor, "d k"],
+    damping: float,
+) -> Float[Tensor, "e m r"]:
+    """ΔB_i ← ΔB_i (C_z/μ_z + I)^{-1} with C_z = A_i C A_iᵀ and μ_z = damping · tr(C_z)/r, for all experts at once.
+
+    Args:
+        deltas: changes of the output factors B_i.
+        inputs: the input factors A_i.
+        root: V diag(√σ), so that C = root rootᵀ.
+        damping: relative μ_z; larger protects less.
+    """
+    projected = inputs @ root
+    curvature = projected @ projected.mT
+    rank = curvature.shape[-1]
+    trace = curvature.diagonal(dim1=-2, dim2=-1).sum(-1)
+    mu = (damping * trace / rank).clamp_min(torch.finfo(curvature.dtype).tiny)
+    identity = torch.eye(rank, dtype=curvature.dtype, device=curvature.device)
+    factor, _ = torch.linalg.cholesky_ex(curvature / mu[:, None, None] + identity)
+    return torch.cholesky_solve(deltas.mT, factor).mT
+
+
+def degradation(delta: Float[Tensor, "*batch m d"], covariance: Float[Tensor, "d d"]) -> Float[Tensor, "*batch"]:
+    """tr(ΔW C ΔWᵀ) = E‖ΔW x‖² over the inputs that made C."""
+    return ((delta @ covariance) * delta).sum((-2, -1))

@@ -1,0 +1,59 @@
+"""How far routing, experts and subspaces moved from where an earlier task left them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from same.maths.covariance import Spectrum
+from same.maths.curvature import degradation
+
+
+def entropy(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """−Σ p log p in nats."""
+    terms: Tensor = torch.special.entr(p)
+    return terms.sum(-1)
+
+
+def js_divergence(p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """Jensen–Shannon divergence in bits: 0 for equal distributions, 1 for disjoint ones."""
+    nats = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
+    return nats.clamp_min(0) / torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
+
+
+def overlap(p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """Σ min(p, q): 1 for equal distributions, 0 for disjoint ones."""
+    return torch.minimum(p, q).sum(-1)
+
+
+def coefficient_of_variation(load: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """Standard deviation of the experts' load over its mean: 0 is perfect balance."""
+    return load.std(-1, correction=0) / load.mean(-1)
+
+
+def principal_angles(first: Float[Tensor, "d k"], second: Float[Tensor, "d l"]) -> Float[Tensor, " a"]:
+    """Angles in radians, ascending, between the spans of two orthonormal bases.
+
+    Small angles come from their sines, where cosines lose half the digits.
+    """
+    if first.shape[1] < second.shape[1]:
+        first, second = second, first
+    cosines = torch.linalg.svdvals(first.mT @ second).clamp(0, 1)
+    sines = torch.linalg.svdvals(second - first @ (first.mT @ second)).flip(0).clamp(0, 1)
+    return torch.where(cosines**2 < 0.5, torch.acos(cosines), torch.asin(sines))
+
+
+def functional_drift(
+    delta: Float[Tensor, "*batch m d"], weight: Float[Tensor, "*batch m d"], covariance: Float[Tensor, "d d"]
+) -> Float[Tensor, "*batch"]:
+    """tr(ΔW C ΔWᵀ) / tr(W C Wᵀ): the share of a map's old output that changed."""
+    return degradation(delta, covariance) / degradation(weight, covariance)
+
+
+def split_drift(
+    delta: Float[Tensor, "*batch m d"], spectrum: Spectrum, rank: int
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """tr(ΔW C ΔWᵀ) carried by the `rank` leading directions, and by the rest."""
+    energy = (delta @ spectrum.eigenvectors).square().sum(-2) * spectrum.eigenvalues
+    return energy[..., :rank].sum(-1), energy[..., rank:].sum(-1)

@@ -1,0 +1,66 @@
+"""Spectral-aware routing: how far a router may move along the directions that past inputs use."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from same.maths.covariance import Spectrum
+from same.maths.curvature import damped_gains, damping_value
+from same.maths.scaling import DirectionScaling
+
+GAINS = ("inverse", "damped", "zero", "clamped")
+CLAMP = (0.8, 1.2)
+
+
+def sliding_mean(values: Float[Tensor, " k"], window: int) -> Float[Tensor, " k"]:
+    """σ̂_j: mean of the last `window` values up to and including j (fewer at the start)."""
+    if window < 1:
+        raise ValueError(f"window must be at least 1; got {window}. The paper's examples use 3.")
+    sums = values.cumsum(0)
+    sums = torch.cat([sums[:window], sums[window:] - sums[:-window]])
+    counts = torch.arange(1, len(values) + 1, device=values.device).clamp_max(window)
+    return sums / counts
+
+
+def router_gains(
+    eigenvalues: Float[Tensor, " k"], gain: str, *, window: int = 3, damping: float = 1.0
+) -> Float[Tensor, " k"]:
+    """g_j for the k leading directions.
+
+    Source: SAME, spectral-aware routing.
+
+    Args:
+        eigenvalues: σ_1 ≥ … ≥ σ_k.
+        gain: "inverse" min_l σ̂_l / σ̂_j; "damped" μ/(σ+μ); "zero" blocks them; "clamped" mean_l σ̂_l / σ̂_j in [0.8, 1.2].
+        window: ρ, values averaged for σ̂.
+        damping: μ, in the unit of the eigenvalues.
+    """
+    if gain == "zero":
+        return torch.zeros_like(eigenvalues)
+    if gain == "damped":
+        return damped_gains(eigenvalues, damping)
+    smooth = sliding_mean(eigenvalues, window)
+    smooth = smooth.clamp_min(torch.finfo(smooth.dtype).eps * smooth.max().clamp_min(torch.finfo(smooth.dtype).tiny))
+    if gain == "inverse":
+        return smooth.min() / smooth
+    if gain == "clamped":
+        return (smooth.mean() / smooth).clamp(*CLAMP)
+    raise ValueError(f"gain must be one of {', '.join(GAINS)}; got {gain!r}.")
+
+
+def router_scaling(
+    spectrum: Spectrum,
+    *,
+    gain: str,
+    energy_threshold: float,
+    window: int = 3,
+    damping: float = 1.0,
+    damping_absolute: bool = False,
+) -> DirectionScaling:
+    """ΔW_G ← ΔW_G V∥ g(Σ) V∥ᵀ + ΔW_G (I − V∥V∥ᵀ) for a spectrum, with V∥ its leading directions by energy."""
+    rank = spectrum.rank(energy_threshold)
+    values = spectrum.eigenvalues[:rank]
+    mu = damping_value(spectrum, damping, absolute=damping_absolute)
+    return DirectionScaling(spectrum.eigenvectors[:, :rank], router_gains(values, gain, window=window, damping=mu))

@@ -1,0 +1,156 @@
+"""Theorems of the router and expert rules: what they keep, what they shrink, what they leave alone."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from same.maths.covariance import CovarianceTracker
+from same.maths.curvature import curvature_scaling, damping_value, degradation, scale_output_factors
+from same.maths.routing import GAINS, router_gains, router_scaling, sliding_mean
+from same.maths.scaling import DirectionScaling
+
+D = 8
+
+
+def past(rank=D, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(rank, D, dtype=torch.float64, generator=generator)
+    tokens = torch.randn(200, rank, dtype=torch.float64, generator=generator) @ mixing
+    tracker = CovarianceTracker(D, dtype=torch.float64)
+    tracker.update(tokens)
+    return tokens, tracker.spectrum()
+
+
+def delta(rows=5):
+    return torch.randn(rows, D, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+
+
+def test_sliding_mean_is_the_mean_of_the_last_window():
+    values = torch.tensor([5.0, 3.0, 2.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(sliding_mean(values, 3), torch.tensor([5, 4, 10 / 3, 2], dtype=torch.float64))
+    assert torch.equal(sliding_mean(values, 1), values)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=12), st.integers(1, 15), st.sampled_from(["inverse", "damped"]))
+@settings(max_examples=60, deadline=None)
+def test_gains_lie_in_zero_to_one_and_grow_as_energy_falls(values, window, gain):
+    eigenvalues = torch.tensor(sorted(values, reverse=True), dtype=torch.float64)
+    gains = router_gains(eigenvalues, gain, window=window, damping=0.5)
+    assert (gains > 0).all()
+    assert (gains <= 1 + 1e-12).all()
+    assert (gains.diff() >= -1e-9).all()
+
+
+def test_inverse_gain_is_one_for_the_weakest_direction():
+    gains = router_gains(torch.tensor([9.0, 3.0, 1.0]), "inverse", window=1)
+    torch.testing.assert_close(gains, torch.tensor([1 / 9, 1 / 3, 1.0]))
+
+
+def test_clamped_gains_stay_within_the_clamp():
+    gains = router_gains(torch.tensor([9.0, 1.0, 0.1]), "clamped", window=1)
+    torch.testing.assert_close(gains, torch.tensor([0.8, 1.2, 1.2]))
+
+
+def test_an_unknown_gain_names_the_choices():
+    with pytest.raises(ValueError, match=r"inverse, damped, zero, clamped"):
+        router_gains(torch.ones(2), "soft")
+
+
+@pytest.mark.parametrize("gain", GAINS)
+def test_router_rule_leaves_the_orthogonal_part_alone(gain):
+    spectrum = past(rank=3)[1]
+    scaled = router_scaling(spectrum, gain=gain, energy_threshold=1 - 1e-10).apply(delta())
+    kept = torch.eye(D, dtype=torch.float64) - spectrum.eigenvectors[:, :3] @ spectrum.eigenvectors[:, :3].T
+    torch.testing.assert_close(scaled @ kept, delta() @ kept)
+
+
+def test_an_orthogonal_update_leaves_old_inputs_alone():
+    tokens, spectrum = past(rank=3)
+    update = router_scaling(spectrum, gain="zero", energy_threshold=1 - 1e-12).apply(delta())
+    assert (tokens @ update.T).abs().max() < 1e-10
+    assert degradation(update, spectrum.matrix()) < 1e-12
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.95, 1.0])
+def test_curvature_scaling_is_symmetric_with_eigenvalues_in_zero_to_one(threshold):
+    scaling = curvature_scaling(past()[1], damping=0.3, energy_threshold=threshold)
+    matrix = scaling.matrix()
+    torch.testing.assert_close(matrix, matrix.T)
+    values = torch.linalg.eigvalsh(matrix)
+    assert values.min() > 0
+    assert values.max() <= 1 + 1e-12
+
+
+def test_curvature_scaling_over_all_directions_is_the_damped_inverse():
+    spectrum = past()[1]
+    mu = damping_value(spectrum, 0.3)
+    inverse = torch.linalg.inv(spectrum.matrix() + mu * torch.eye(D, dtype=torch.float64))
+    normalised = curvature_scaling(spectrum, damping=0.3, energy_threshold=1.0)
+    literal = curvature_scaling(spectrum, damping=0.3, energy_threshold=1.0, normalise=False)
+    torch.testing.assert_close(normalised.matrix(), mu * inverse)
+    torch.testing.assert_close(literal.matrix(), inverse)
+    torch.testing.assert_close(literal.apply(delta()), delta() @ inverse)
+
+
+def test_relative_damping_makes_the_rule_free_of_scale():
+    tokens, spectrum = past()
+    tracker = CovarianceTracker(D, dtype=torch.float64)
+    tracker.update(100 * tokens)
+    small = curvature_scaling(spectrum, damping=1.0, energy_threshold=1.0)
+    large = curvature_scaling(tracker.spectrum(), damping=1.0, energy_threshold=1.0)
+    torch.testing.assert_close(small.matrix(), large.matrix())
+    assert damping_value(spectrum, 2.5, absolute=True) == 2.5
+
+
+@pytest.mark.parametrize("rank", [1, 3, 4, D])
+def test_both_forms_of_a_scaling_are_equal(rank):
+    spectrum = past()[1]
+    gains = torch.linspace(0.1, 1, rank, dtype=torch.float64)
+    thin = DirectionScaling(spectrum.eigenvectors[:, :rank], gains, 0.7)
+    torch.testing.assert_close(thin.apply(delta()), delta() @ thin.matrix())
+    torch.testing.assert_close(thin.compile().apply(delta()), thin.apply(delta()))
+
+
+def test_degradation_is_the_mean_square_change_of_old_outputs():
+    tokens, spectrum = past()
+    change = delta()
+    expected = (tokens @ change.T).square().sum(-1).mean()
+    torch.testing.assert_close(degradation(change, spectrum.matrix()), expected)
+
+
+def test_damping_protects_old_outputs():
+    spectrum = past()[1]
+    covariance = spectrum.matrix()
+    losses = [
+        degradation(curvature_scaling(spectrum, damping=mu, energy_threshold=1.0).apply(delta()), covariance)
+        for mu in (0.01, 0.1, 1.0, 10.0)
+    ]
+    assert losses == sorted(losses)
+    assert losses[-1] < degradation(delta(), covariance)
+
+
+def test_output_factor_rule_equals_the_solve_of_each_expert():
+    spectrum = past()[1]
+    covariance = spectrum.matrix()
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(4, 2, D, dtype=torch.float64, generator=generator)
+    deltas = torch.randn(4, 7, 2, dtype=torch.float64, generator=generator)
+    scaled = scale_output_factors(deltas, inputs, spectrum.eigenvectors * spectrum.eigenvalues.sqrt(), 0.1)
+    for expert in range(4):
+        curvature = inputs[expert] @ covariance @ inputs[expert].T
+        mu = 0.1 * curvature.trace() / 2
+        expected = deltas[expert] @ torch.linalg.inv(curvature / mu + torch.eye(2, dtype=torch.float64))
+        torch.testing.assert_close(scaled[expert], expected)
+
+
+def test_output_factor_rule_leaves_an_unused_expert_alone():
+    spectrum = past()[1]
+    deltas = torch.ones(1, 3, 2, dtype=torch.float64)
+    scaled = scale_output_factors(deltas, torch.zeros(1, 2, D, dtype=torch.float64), spectrum.eigenvectors, 0.1)
+    torch.testing.assert_close(scaled, deltas)
+
+
+def test_damping_must_be_positive():
+    with pytest.raises(ValueError, match="positive"):
+        damping_value(past()[1], 0.0)
