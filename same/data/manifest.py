@@ -1,0 +1,282 @@
+"""Benchmark manifests: one YAML file a benchmark, read into frozen dataclasses.
+
+A manifest says which tasks there are, in which order, where their files lie, how they are scored and where the data
+come from. Everything else (number of tasks, predecessors, output folders) derives from it. Keys this module does not
+know are refused, so that a misspelt key cannot pass unseen.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from same import registry
+from same.errors import InputError, ManifestError
+
+BUILDERS = {"mini": "same.data.mini"}
+"""Names a manifest may give as `builder`, and the package that draws their items."""
+
+_PLACES = (Path(__file__).parents[2] / "data_manifests", Path(__file__).parents[1] / "data_manifests")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place the data come from: a package or a public data set."""
+
+    name: str
+    licence: str
+    url: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a benchmark, in the benchmark's order.
+
+    Args:
+        key: short lower-case name; also the name of the folder of its files.
+        title: name in tables and figures.
+        scorer: stem of a file in `same/scorers`.
+        train, test: instruction files, relative to the benchmark's folder; default `<key>/train.json`,
+            `<key>/test.json`.
+        images: folder the rows' image paths are relative to, itself relative to the benchmark's folder.
+        prompt: the instruction its questions carry, for the record; the files hold it in every row.
+        max_new_tokens: longest answer to generate.
+        train_items, test_items: rows in the files; None where the manifest does not promise a number.
+        chance: score of answering the commonest training answer to a question's wording, in [0, 1]; None where not
+            known.
+        sources: the places its pictures and facts come from.
+        shared: which source items train and test share, and why.
+        simplified: how the task is easier than the original.
+        note: anything else a reader of the table should know.
+    """
+
+    key: str
+    title: str
+    scorer: str
+    train: str
+    test: str
+    images: str = "images"
+    prompt: str = ""
+    max_new_tokens: int = 16
+    train_items: int | None = None
+    test_items: int | None = None
+    chance: float | None = None
+    sources: tuple[Source, ...] = ()
+    shared: str = ""
+    simplified: str = ""
+    note: str = ""
+
+    @property
+    def licence(self) -> str:
+        """The licences of its sources, each once."""
+        return "; ".join(dict.fromkeys(source.licence for source in self.sources))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A sequence of tasks.
+
+    Args:
+        name: the manifest's file stem.
+        builder: a key of `BUILDERS` for benchmarks drawn on this machine; None where the files must be there already.
+        seed: seed of the builder.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[Task, ...]
+    builder: str | None = None
+    seed: int = 0
+    sources: tuple[Source, ...] = ()
+    note: str = ""
+
+    def task(self, key: str) -> Task:
+        """The task of this key.
+
+        Raises:
+            ManifestError: there is none.
+        """
+        for task in self.tasks:
+            if task.key == key:
+                return task
+        raise ManifestError(
+            f"benchmark {self.name} must have the task asked for; got {key!r}. Choose one of: {', '.join(self.keys)}."
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The tasks' keys, in order."""
+        return tuple(task.key for task in self.tasks)
+
+
+def benchmark_names() -> list[str]:
+    """Names of the benchmarks that have a manifest, sorted."""
+    return sorted({path.stem for place in _PLACES for path in place.glob("*.yaml")})
+
+
+def load_benchmark(name_or_path: str | Path) -> Benchmark:
+    """Read a manifest by benchmark name, or by the path of a `.yaml` file.
+
+    Raises:
+        InputError: no such benchmark.
+        ManifestError: the file is not a manifest; the message names the file and the key.
+    """
+    path = _find(name_or_path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ManifestError(f"{path}: a manifest must be readable YAML; got {error}. Mend the file.") from error
+    reader = _Reader(path)
+    return reader.benchmark(content)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise InputError(f"a manifest must exist; got {path}. Give the path of a .yaml file.")
+    for place in _PLACES:
+        if (found := place / f"{name_or_path}.yaml").is_file():
+            return found
+    names = benchmark_names()
+    near = difflib.get_close_matches(str(name_or_path), names, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise InputError(
+        f"a benchmark must have a manifest; got {str(name_or_path)!r}.{hint} Choose one of: {', '.join(names)}."
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns what YAML gave into a Benchmark; every complaint names the file and the key."""
+
+    path: Path
+
+    def benchmark(self, content: Any) -> Benchmark:
+        given = self._mapping(content, "the file")
+        self._known(given, Benchmark, "the file", but=("name",))
+        sources = self._sources(given.get("sources", {}))
+        rows = given.get("tasks")
+        if not isinstance(rows, list) or not rows:
+            raise self._error("tasks", "be a list of at least one task", rows)
+        builder = given.get("builder")
+        if builder is not None and builder not in BUILDERS:
+            raise self._error("builder", f"be one of {', '.join(BUILDERS)}, or left out", builder)
+        tasks = tuple(self._task(row, f"tasks[{index}]", sources) for index, row in enumerate(rows))
+        self._distinct([task.key for task in tasks], "tasks", "key")
+        if builder is not None and (
+            open_ended := [task.key for task in tasks if not (task.train_items and task.test_items)]
+        ):
+            raise self._error("tasks", "have train_items and test_items where there is a builder", open_ended)
+        return Benchmark(
+            name=self.path.stem,
+            title=self._value(given, "title", str, "the file"),
+            tasks=tasks,
+            builder=builder,
+            seed=self._value(given, "seed", int, "the file", 0),
+            sources=tuple(sources.values()),
+            note=self._value(given, "note", str, "the file", ""),
+        )
+
+    def _sources(self, content: Any) -> dict[str, Source]:
+        sources = {}
+        for name, row in self._mapping(content, "sources").items():
+            place = f"sources.{name}"
+            given = self._mapping(row, place)
+            self._known(given, Source, place, but=("name",))
+            texts = {key: self._value(given, key, str, place, "") for key in ("url", "note")}
+            sources[str(name)] = Source(str(name), self._value(given, "licence", str, place), **texts)
+        return sources
+
+    def _task(self, row: Any, place: str, sources: Mapping[str, Source]) -> Task:
+        given = self._mapping(row, place)
+        self._known(given, Task, place)
+        key = self._value(given, "key", str, place)
+        place = f"{place} ({key})"
+        if not key.replace("_", "").isalnum() or key != key.lower():
+            raise self._error(f"{place}.key", "be lower-case letters, digits and underscores", key)
+        paths = {name: self._inside(given, name, place, default) for name, default in _file_defaults(key).items()}
+        task = Task(
+            key=key,
+            title=self._value(given, "title", str, place),
+            scorer=self._one_of(given, "scorer", registry.names("same.scorers"), place),
+            max_new_tokens=self._value(given, "max_new_tokens", int, place, 16),
+            train_items=self._value(given, "train_items", int, place, None),
+            test_items=self._value(given, "test_items", int, place, None),
+            chance=self._value(given, "chance", float, place, None),
+            sources=self._named(given, sources, place),
+            **paths,
+            **{name: self._value(given, name, str, place, "") for name in ("prompt", "shared", "simplified", "note")},
+        )
+        for name in ("max_new_tokens", "train_items", "test_items"):
+            if (count := getattr(task, name)) is not None and count < 1:
+                raise self._error(f"{place}.{name}", "be at least 1", count)
+        if task.chance is not None and not 0 <= task.chance <= 1:
+            raise self._error(f"{place}.chance", "lie in [0, 1]", task.chance)
+        return task
+
+    def _named(self, given: Mapping[str, Any], sources: Mapping[str, Source], place: str) -> tuple[Source, ...]:
+        names = given.get("sources", [])
+        if not isinstance(names, list):
+            raise self._error(f"{place}.sources", "be a list of names from the manifest's own `sources`", names)
+        for name in names:
+            if name not in sources:
+                raise self._error(f"{place}.sources", f"name one of {', '.join(sources) or '(none given)'}", name)
+        return tuple(sources[name] for name in names)
+
+    def _inside(self, given: Mapping[str, Any], key: str, place: str, default: str) -> str:
+        value: str = self._value(given, key, str, place, default)
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise self._error(f"{place}.{key}", "be a path inside the benchmark's folder", value)
+        return value
+
+    def _one_of(self, given: Mapping[str, Any], key: str, choices: Iterable[str], place: str) -> str:
+        value: str = self._value(given, key, str, place)
+        if value not in (known := list(choices)):
+            raise self._error(f"{place}.{key}", f"be one of {', '.join(known)}", value)
+        return value
+
+    def _value(self, given: Mapping[str, Any], key: str, kind: type, place: str, *default: Any) -> Any:
+        if key not in given:
+            if default:
+                return default[0]
+            raise self._error(f"{place}.{key}", "be given", "nothing")
+        value = given[key]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind or value == "":
+            raise self._error(f"{place}.{key}", f"be a {'non-empty ' * (kind is str)}{kind.__name__}", value)
+        return value
+
+    def _mapping(self, content: Any, place: str) -> Mapping[str, Any]:
+        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+            raise self._error(place, "be a mapping of names to values", content)
+        return content
+
+    def _known(self, given: Mapping[str, Any], kind: type, place: str, but: tuple[str, ...] = ()) -> None:
+        known = [field.name for field in dataclasses.fields(kind) if field.name not in but]
+        for key in given:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                raise self._error(
+                    place, f"hold only the keys {', '.join(known)}", key, f"Did you mean {near[0]}?" * bool(near)
+                )
+
+    def _distinct(self, values: list[str], place: str, key: str) -> None:
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise self._error(f"{place}[{index}].{key}", "differ from every other", value)
+
+    def _error(self, place: str, must: str, found: Any, hint: str = "") -> ManifestError:
+        shown = found if isinstance(found, str) and " " not in found else repr(found)
+        return ManifestError(f"{self.path}: {place} must {must}; got {shown}. {hint or 'Mend the manifest.'}")
+
+
+def _file_defaults(key: str) -> dict[str, str]:
+    return {"train": f"{key}/train.json", "test": f"{key}/test.json", "images": "images"}
