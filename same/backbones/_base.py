@@ -1,0 +1,94 @@
+"""What every backbone family answers: how it is loaded, which layers are adapted, which of them share an input."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from same.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A backbone ready for use.
+
+    Args:
+        model: the pretrained network with frozen weights, in evaluation mode.
+        processor: tokenizer, picture preparation and chat template.
+        name: the backbone's plug-in name.
+        digest: SHA-256 of the checkpoint's configuration and weight files (first 16 hexadecimal digits).
+        backbone: the family's answers (targets, shared inputs).
+    """
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    name: str
+    digest: str
+    backbone: type[Backbone]
+
+
+class Backbone:
+    """One family of multimodal language models in Hugging Face layout."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    TARGETS: ClassVar[str] = r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
+
+    @dataclass(frozen=True)
+    class Config:
+        """``checkpoint``: a folder (or hub name) in Hugging Face layout; ``weights``: ``fp32`` or ``bf16``."""
+
+        checkpoint: str = ""
+        weights: str = "fp32"
+
+        def __post_init__(self) -> None:
+            if self.weights not in DTYPES:
+                raise InputError(f"weights must be one of {', '.join(DTYPES)}; got {self.weights!r}.")
+
+    @classmethod
+    def input_key(cls, module: str) -> str:
+        """The name of the input a linear layer reads: gate and up projections of one FFN share theirs."""
+        block, _, leaf = module.rpartition(".")
+        return f"{block}_{'mid' if leaf == 'down_proj' else 'in'}"
+
+    @classmethod
+    def load(cls, config: Config) -> Loaded:
+        """Load model and processor from ``config.checkpoint``.
+
+        Raises:
+            InputError: no such folder, or it does not hold a model and processor of this family.
+        """
+        if not config.checkpoint:
+            raise InputError(f"backbone {cls.name} must be given a checkpoint folder; got none. Use --checkpoint.")
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(config.checkpoint, dtype=DTYPES[config.weights])
+            # Slow (Pillow) picture preparation everywhere, so that results do not depend on torchvision being there.
+            processor = AutoProcessor.from_pretrained(config.checkpoint, backend="pil")
+        except (OSError, ValueError, KeyError) as error:
+            reason = re.sub(r"\s+", " ", str(error))[:300]
+            raise InputError(
+                f"checkpoint must hold a model and a processor in Hugging Face layout; {config.checkpoint} does not: {reason}"
+            ) from error
+        model.requires_grad_(False).eval()
+        return Loaded(model, processor, cls.name, checkpoint_digest(config.checkpoint), cls)
+
+
+def checkpoint_digest(checkpoint: str) -> str:
+    """SHA-256 over a folder's configuration and weight files; a hub name stands for itself."""
+    folder = Path(checkpoint)
+    digest = hashlib.sha256()
+    if not folder.is_dir():
+        digest.update(checkpoint.encode())
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")] if folder.is_dir() else []):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
