@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -269,21 +269,28 @@ class RunFolder:
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Read the finished lines of events.jsonl, all or those of one kind, in order."""
-        return [event for event in self._events() if kind is None or event["kind"] == kind]
+        return [event for event in self.read_events()[0] if kind is None or event["kind"] == kind]
 
-    def _events(self) -> Iterator[dict[str, Any]]:
+    def read_events(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Read the finished lines from byte ``start`` on, and say where the next reading must start."""
         if not self.events_path.exists():
-            return
-        *lines, _unfinished = self.events_path.read_bytes().split(b"\n")
+            return [], start
+        with self.events_path.open("rb") as stream:
+            stream.seek(start)
+            *lines, unfinished = stream.read().split(b"\n")
+            end = stream.tell() - len(unfinished)
+        events = []
         for number, line in enumerate(lines, 1):
             try:
                 event = json.loads(line)
                 event["kind"]
             except (ValueError, KeyError, TypeError):
+                place = f"line {number} after byte {start}" if start else f"line {number}"
                 raise SnapshotError(
-                    f"{self.events_path}, line {number} is damaged. Delete that line; nothing else depends on it."
+                    f"{self.events_path}, {place} is damaged. Delete that line; nothing else depends on it."
                 ) from None
-            yield event
+            events.append(event)
+        return events, end
 
     # -- scores and predictions ---------------------------------------------------------------------------------------
 

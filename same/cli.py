@@ -1,0 +1,220 @@
+"""The command line of the library: `same prepare | methods | pretrain | train | evaluate | show`.
+
+Exit codes: 0 done, 1 the work failed or was stopped, 2 bad input.
+"""
+
+import asyncio
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from same.errors import InputError, RunFailed
+
+app = typer.Typer(
+    help="SAME: stabilised mixture-of-experts for multimodal continual instruction tuning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BenchmarkName = Annotated[str, typer.Option("--benchmark", help="Name of a manifest, or path of a .yaml file.")]
+RunPath = Annotated[Path, typer.Option("--run", help="A run folder, as `same train` prints it.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeat.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line; errors the user can mend are one line, not a traceback."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def prepare(
+    benchmark: BenchmarkName,
+    sheet: Annotated[Path | None, typer.Option(help="Also draw examples with question and answer to this PNG.")] = None,
+) -> None:
+    """Build an embedded benchmark's files, or check that a downloaded one is there; prints their folder."""
+    from same.data.manifest import load_benchmark
+    from same.data.prepare import prepare as build
+
+    found = load_benchmark(benchmark)
+    folder = build(found)
+    if sheet is not None:
+        from same.data.sheet import contact_sheet
+
+        contact_sheet(found, folder, sheet)
+    print(folder)
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods with their papers and settings."""
+    from same import registry
+    from same.methods._base import Method
+
+    rows = []
+    for name in registry.names("same.methods"):
+        method = registry.load_class("same.methods", name, Method)
+        settings = dataclasses.asdict(method.Config())
+        rows.append(
+            {"name": name, "title": method.title, "paper": method.paper, "notes": method.notes, "settings": settings}
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:{width}}  {row['title']}. {row['paper']}".rstrip())
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")] = Path("tiny_llava"),
+    settings: Settings = None,
+) -> None:
+    """Train the embedded backbone again from packaged data; prints the checkpoint's folder."""
+    from same.engine.job import make_config, place_settings
+    from same.engine.pretrain import Recipe
+    from same.engine.pretrain import pretrain as run
+
+    values = place_settings(parse_settings(settings or []), {"recipe": Recipe})
+    run(out, make_config(Recipe, values["recipe"]))
+    print(out)
+
+
+@app.command()
+def train(  # noqa: PLR0913 - a command has as many options as its contract says
+    benchmark: BenchmarkName,
+    method: Annotated[str, typer.Option(help="One of `same methods`.")],
+    seed: Annotated[int, typer.Option(help="Of adapters and of the order of rows.")] = 0,
+    processes: Annotated[int, typer.Option(help="Processes that train together; the global batch stays the same.")] = 1,
+    runs: Annotated[Path, typer.Option(help="Folder the run folder is made in.")] = Path("runs"),
+    backbone: Annotated[str, typer.Option(help="Family of the backbone.")] = "tiny",
+    checkpoint: Annotated[str | None, typer.Option(help="Folder or hub name of the backbone's weights.")] = None,
+    train_items: Annotated[int | None, typer.Option(help="Training rows a task (default: all).")] = None,
+    test_items: Annotated[int | None, typer.Option(help="Test rows a task (default: all).")] = None,
+    settings: Settings = None,
+) -> None:
+    """Train a method through a benchmark, task by task, evaluating after each; goes on where it was stopped.
+
+    The last line printed is the run folder.
+    """
+    from same.engine.job import Request
+
+    values = parse_settings(settings or [])
+    if checkpoint is not None:
+        values["checkpoint"] = checkpoint
+    request = Request(
+        benchmark, method, seed, processes, str(runs.absolute()), backbone, train_items, test_items, values
+    )
+    folder, stopped = _train_here(request) if processes == 1 else _train_apart(request)
+    print(folder, flush=True)
+    if stopped:
+        raise typer.Exit(1)
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """Read `key=value` texts; values stay texts until the field they belong to is known."""
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set must be given key=value; got {text!r}.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _train_here(request: Any) -> tuple[Path, bool]:
+    from same.engine.processes import Stopped
+    from same.engine.session import check
+    from same.engine.trainer import train as run
+    from same.engine.watch import Text
+
+    job = check(request)
+    try:
+        return run(request, Text()).path, False
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return job.folder.path, True
+
+
+def _train_apart(request: Any) -> tuple[Path, bool]:
+    from same.engine.launch import launch
+
+    run = launch(request)
+    signal.signal(signal.SIGTERM, lambda *_: run.stop())
+    folder = asyncio.run(run.watch("text"))
+    return folder.path, run.outcome == "interrupted"
+
+
+@app.command()
+def evaluate(run: RunPath) -> None:
+    """Answer what a run's snapshots have no predictions of, and collect its scores anew."""
+    from same.engine.evaluate import evaluate_run
+    from same.engine.watch import Text
+    from same.runs import RunFolder
+
+    folder = RunFolder(run)
+    evaluate_run(folder, Text())
+    _print_scores(_summary(folder))
+
+
+@app.command()
+def show(run: RunPath, as_json: AsJson = False) -> None:
+    """Print a run's score matrix and metrics."""
+    from same.runs import RunFolder
+
+    folder = RunFolder(run)
+    summary = _summary(folder)
+    for index in range(folder.finished()):
+        folder.snapshot(index).verify()
+    if as_json:
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
+    else:
+        _print_scores(summary)
+
+
+def _summary(folder: Any) -> dict[str, Any]:
+    from same.metrics import summarise
+
+    config, scores = folder.config(), folder.scores()
+    about = {key: config[key] for key in ("benchmark", "method", "seed", "fingerprint")}
+    kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward")}
+    return {**about, "run": str(folder.path), **kept, **summarise(scores)}
+
+
+def _print_scores(summary: dict[str, Any]) -> None:
+    from same.metrics import FORMULAS, NAMES
+
+    print(f"{summary['method']} on {summary['benchmark']}, seed {summary['seed']}  ({summary['run']})")
+    width = max(len(key) for key in [*summary["tasks"], "zero-shot"])
+    for variant, rows in summary["variants"].items():
+        print(f"\n{variant} score on each task (columns) after training each task (rows)")
+        print(" " * width + "".join(f"{key:>12}" for key in summary["tasks"]))
+        print(f"{'zero-shot':{width}}{_cells(summary['zero_shot'][variant] or [])}")
+        for key, row in zip(summary["tasks"], rows, strict=False):
+            print(f"{key:{width}}{_cells(row)}")
+    variants = list(summary["variants"])
+    print(f"\n{'metric':12}" + "".join(f"{variant:>12}" for variant in variants))
+    for name in NAMES:
+        print(f"{name:12}{_cells([summary[name][variant] for variant in variants])}   {FORMULAS[name]}")
+
+
+def _cells(values: list[float | None]) -> str:
+    return "".join(f"{'·' if value is None else format(value, '.3f'):>12}" for value in values)
+
+
+if __name__ == "__main__":
+    main()

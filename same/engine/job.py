@@ -1,0 +1,232 @@
+"""What is asked for, checked and completed: a request in plain values becomes a job of configs and a run folder."""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import subprocess
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import same
+from same import registry
+from same.backbones._base import Backbone, checkpoint_digest
+from same.data.manifest import Benchmark, load_benchmark
+from same.errors import InputError
+from same.methods._base import Method, MethodConfig
+from same.runs import RunFolder, fingerprint
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run, in plain values: what the command line and a notebook give, and what a started process receives.
+
+    Args:
+        benchmark: name of a manifest, or path of a .yaml file.
+        processes: how many processes train together; the global batch does not depend on it.
+        runs: folder the run folder is made in.
+        train_items: use only so many training rows of each task (None: all).
+        test_items: use only so many test rows of each task (None: all).
+        settings: values by name, for any field of TrainConfig, the method's Config or the backbone's Config.
+    """
+
+    benchmark: str
+    method: str
+    seed: int = 0
+    processes: int = 1
+    runs: str = "runs"
+    backbone: str = "tiny"
+    train_items: int | None = None
+    test_items: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("processes", "train_items", "test_items"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1; got {value}.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a task is trained and evaluated, whatever the method.
+
+    Args:
+        learning_rate: peak of the cosine schedule.
+        epochs: passes over a task's training rows.
+        batch_size: rows an optimiser step sees, over all processes and accumulated parts.
+        eval_batch_size: rows generated together on one process.
+        gradient_accumulation: parts a process splits its share of the batch into.
+        warmup_ratio: share of a task's steps that the learning rate rises in.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient of all adapters (0: no clipping).
+        precision: of the products; adapters stay float32.
+        evaluate_next: also score the task that comes next, which forward transfer needs.
+        log_every: optimiser steps between two events.
+    """
+
+    learning_rate: float = 2e-3
+    epochs: int = 1
+    batch_size: int = 16
+    eval_batch_size: int = 64
+    gradient_accumulation: int = 1
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    evaluate_next: bool = True
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "gradient_accumulation", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        for name in ("learning_rate", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} must be a finite number ≥ 0; got {getattr(self, name)}.")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise InputError(f"warmup_ratio must lie in [0, 1]; got {self.warmup_ratio}.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request whose every name is known and whose every setting is of the right type."""
+
+    request: Request
+    benchmark: Benchmark
+    method: type[Method]
+    method_config: MethodConfig
+    train: TrainConfig
+    backbone: type[Backbone]
+    backbone_config: Backbone.Config
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that determines the result; its hash is the run's fingerprint. No path is in it."""
+        request = self.request
+        backbone = dataclasses.asdict(self.backbone_config)
+        digest = checkpoint_digest(backbone.pop("checkpoint"))
+        return {
+            "version": same.__version__,
+            "benchmark": self.benchmark.name,
+            "manifest": fingerprint(dataclasses.asdict(self.benchmark)),
+            "method": {"name": request.method, **dataclasses.asdict(self.method_config)},
+            "train": dataclasses.asdict(self.train),
+            "backbone": {"name": request.backbone, "digest": digest, **backbone},
+            "seed": request.seed,
+            "processes": request.processes,
+            "train_items": request.train_items,
+            "test_items": request.test_items,
+        }
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Where the run is recorded; nothing is made on disk by asking."""
+        request = self.request
+        return RunFolder.at(request.runs, self.benchmark.name, request.method, request.seed, self.settings)
+
+    def create_folder(self) -> RunFolder:
+        """Make the run folder, or take up the one that is there."""
+        request = self.request
+        about = {**environment(), "request": dataclasses.asdict(request)}
+        return RunFolder.create(
+            request.runs, self.benchmark.name, request.method, request.seed, self.settings, environment=about
+        )
+
+
+def resolve(request: Request) -> Job:
+    """Look up every name and setting of a request.
+
+    Raises:
+        InputError: an unknown benchmark, method, backbone or setting, or a value of the wrong type; names the choices.
+    """
+    benchmark = load_benchmark(request.benchmark)
+    method = registry.load_class("same.methods", request.method, Method)
+    backbone = registry.load_class("same.backbones", request.backbone, Backbone)
+    owners: dict[str, type] = {"train": TrainConfig, "method": method.Config, "backbone": backbone.Config}
+    given = place_settings(request.settings, owners)
+    train, method_config, backbone_config = (make_config(owner, given[name]) for name, owner in owners.items())
+    share = request.processes * train.gradient_accumulation
+    if train.batch_size % share:
+        raise InputError(
+            f"batch_size must be a multiple of processes × gradient_accumulation = {share}; got {train.batch_size}."
+        )
+    return Job(request, benchmark, method, method_config, train, backbone, backbone_config)
+
+
+def request_of(run: RunFolder) -> Request:
+    """Read back the request that a run folder was made from, to be run in the folder's place."""
+    given: dict[str, Any] = dict(run.config()["environment"]["request"])
+    given["runs"] = str(run.path.resolve().parents[2])
+    return Request(**given)
+
+
+def place_settings(settings: Mapping[str, Any], owners: Mapping[str, type]) -> dict[str, dict[str, Any]]:
+    """Sort settings by the dataclass that has a field of that name.
+
+    Raises:
+        InputError: no dataclass has it; names the choices.
+    """
+    placed: dict[str, dict[str, Any]] = {owner: {} for owner in owners}
+    fields = {name: owner for owner, kind in owners.items() for name in typing.get_type_hints(kind)}
+    for name, value in settings.items():
+        registry.choose("setting", name, sorted(fields))
+        owner = fields[name]
+        placed[owner][name] = coerce(name, value, typing.get_type_hints(owners[owner])[name])
+    return placed
+
+
+def make_config(kind: type, values: Mapping[str, Any]) -> Any:
+    """Build a Config; what its own check refuses is the user's input."""
+    try:
+        return kind(**values)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def coerce(name: str, value: Any, annotation: Any) -> Any:
+    """Turn a text from the command line, or a plain value from a notebook, into what a field's annotation asks for."""
+    origin, choices = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        annotation = next(choice for choice in choices if choice is not types.NoneType)
+        return coerce(name, value, annotation)
+    if origin is Literal:
+        texts = {str(choice): choice for choice in choices}
+        return texts[registry.choose(f"value of {name}", str(value), list(texts))]
+    if annotation is bool:
+        flags = {"true": True, "false": False}
+        return flags[registry.choose(f"value of {name}", str(value).lower(), list(flags))]
+    try:
+        if annotation is int and float(value) != int(value):
+            raise ValueError
+        return annotation(value)
+    except (TypeError, ValueError):
+        kind = getattr(annotation, "__name__", str(annotation))
+        raise InputError(f"{name} must be of type {kind}; got {value!r}.") from None
+
+
+def environment() -> dict[str, Any]:
+    """What is worth knowing about where a run was made, beside its settings."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    about = {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count()}
+    return {**about, "packages": versions, "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

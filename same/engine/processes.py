@@ -1,0 +1,124 @@
+"""The processes that train together: their number, what they sum, and how they agree to stop."""
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DistributedType
+from torch import Tensor, distributed
+
+from same.errors import RunFailed
+
+KNOWN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+AGREE_EVERY = 4  # with several processes, one in so many calls of `stopping` asks the others
+
+
+class Stopped(RunFailed):
+    """The user asked the run to stop; every finished task is usable."""
+
+
+class Processes:
+    """This process among those of the run.
+
+    Args:
+        asked: how many there must be.
+
+    Raises:
+        RunFailed: the launcher started another number, or a strategy this engine does not know.
+    """
+
+    def __init__(self, asked: int) -> None:
+        # Experts freeze in mid-task, so some parameters have no gradient; statistics are nobody's to broadcast.
+        handler = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[handler])
+        self.count: int = self.accelerator.num_processes
+        self.rank: int = self.accelerator.process_index
+        self.device: torch.device = self.accelerator.device
+        self.is_main = self.rank == 0
+        self._asked_to_stop = False
+        self._calls = 0
+        if self.count != asked:
+            raise RunFailed(
+                f"The run must have {asked} processes; the launcher started {self.count}. Start it with `same train "
+                f"--processes {asked}`, which chooses the launcher."
+            )
+        if self.accelerator.distributed_type not in KNOWN:
+            found = self.accelerator.distributed_type
+            raise RunFailed(f"The processes must be joined by plain data parallelism; got {found}. Use engine/configs.")
+
+    def reduce(self, tensor: Tensor) -> None:
+        """Sum a tensor over all processes, in place."""
+        if self.count > 1:
+            here = tensor.to(self.device)
+            distributed.all_reduce(here)
+            if here is not tensor:
+                tensor.copy_(here)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Stack the equal-shaped tensors of all processes along the first dimension."""
+        if self.count == 1:
+            return tensor
+        here = tensor.to(self.device).contiguous()
+        parts = [torch.empty_like(here) for _ in range(self.count)]
+        distributed.all_gather(parts, here)
+        return torch.cat(parts)
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        self.accelerator.wait_for_everyone()
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process do something before the others."""
+        with self.accelerator.main_process_first():
+            yield
+
+    @contextlib.contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Turn SIGINT and SIGTERM into a request that is honoured after the step; a second SIGINT stops at once."""
+
+        def ask(number: int, _frame: FrameType | None) -> None:
+            if self._asked_to_stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._asked_to_stop = True
+
+        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def raise_if_stopping(self) -> None:
+        """Raise Stopped on every process once one was asked to stop; all must call it equally often."""
+        self._calls += 1
+        if self.count == 1:
+            agreed = self._asked_to_stop
+        elif self._calls % AGREE_EVERY:
+            return
+        else:
+            flag = torch.tensor(float(self._asked_to_stop), device=self.device)
+            distributed.all_reduce(flag)
+            agreed = bool(flag.item())
+        if agreed:
+            raise Stopped("Stopped on request; every finished task is kept. Run the same command to go on.")
+
+
+def leave(code: int) -> None:
+    """End this process; one of several on CPUs must not run the interpreter's own teardown, which can abort."""
+    gc.collect()
+    if distributed.is_available() and distributed.is_initialized():
+        if code == 0:
+            distributed.barrier()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if distributed.get_backend() == "gloo":
+            os._exit(code)
+        distributed.destroy_process_group()
+    sys.exit(code)

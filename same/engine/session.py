@@ -1,0 +1,154 @@
+"""Everything one run works with, opened in an order that writes nothing before all input is known to be good."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from accelerate.utils import set_seed
+from datasets import Dataset
+from torch import nn
+
+from same.backbones import load_backbone
+from same.backbones._base import Loaded
+from same.data.collate import PromptCollator, TrainCollator
+from same.data.dataset import test_rows, training_rows
+from same.data.prepare import prepare
+from same.engine.job import Job, Request, resolve
+from same.engine.processes import Processes
+from same.errors import InputError
+from same.methods._base import Method
+from same.runs import RunFolder
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def check(request: Request, progress: bool = True) -> Job:
+    """Find every fault of a request that can be found without loading a model; may build the benchmark's files.
+
+    Raises:
+        InputError: an unknown name, a setting, a row or an image that is not as it must be.
+    """
+    job = resolve(request)
+    load_rows(job, prepare(job.benchmark, progress=progress))
+    return job
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training and test rows of every task, in the benchmark's order."""
+
+    train: list[Dataset]
+    test: list[Dataset]
+
+
+def load_rows(job: Job, root: Path) -> Rows:
+    """Read and check the rows of all tasks.
+
+    Raises:
+        InputError: a row or an image is not as it must be, or a task has too few rows for its processes.
+    """
+    request, tasks = job.request, job.benchmark.tasks
+    train = [training_rows(job.benchmark, task, root, request.train_items) for task in tasks]
+    test = [test_rows(job.benchmark, task, root, request.test_items) for task in tasks]
+    share = request.processes * job.train.gradient_accumulation
+    for task, rows in zip(tasks, train, strict=True):
+        if len(rows) < share:
+            raise InputError(
+                f"{task.key} must have at least processes × gradient_accumulation = {share} training rows; "
+                f"got {len(rows)}."
+            )
+    return Rows(train, test)
+
+
+@dataclass
+class Session:
+    """A job with its processes, data and models."""
+
+    job: Job
+    processes: Processes
+    rows: Rows
+    loaded: Loaded
+    method: Method
+    report: Report | None = None
+    model: nn.Module = field(init=False)
+    folder: RunFolder = field(init=False)
+    collate_train: TrainCollator = field(init=False)
+    collate_prompts: PromptCollator = field(init=False)
+    _lock: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.model = self.loaded.model.to(self.processes.device)
+        self.folder = self.job.folder
+        self.collate_train = TrainCollator(self.loaded.processor)
+        self.collate_prompts = PromptCollator(self.loaded.processor)
+
+    @classmethod
+    def open(cls, request: Request, report: Report | None = None, count: int | None = None) -> "Session":
+        """Check everything and load the backbone; the disk is not written but for prepared benchmarks.
+
+        Args:
+            request: what to run.
+            report: called with every event, on the main process.
+            count: how many processes there must be; as many as the request has by default.
+        """
+        job = resolve(request)
+        processes = Processes(request.processes if count is None else count)
+        with processes.main_first():
+            rows = load_rows(job, prepare(job.benchmark, progress=processes.is_main))
+        settings = {name: getattr(job.backbone_config, name) for name in type(job.backbone_config).__dataclass_fields__}
+        loaded = load_backbone(request.backbone, settings)
+        return cls(job, processes, rows, loaded, job.method(job.method_config), report)
+
+    def attach(self) -> None:
+        """Put the method's adapters into the backbone, the same on every process."""
+        set_seed(self.job.request.seed)
+        self.model = self.method.attach(self.loaded.model, self.loaded.backbone).to(self.processes.device)
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """The compute precision asked for."""
+        return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.job.train.precision == "bf16")
+
+    def start(self) -> None:
+        """Make the run folder and hold it against a second trainer.
+
+        Raises:
+            InputError: another process trains in it.
+        """
+        if self.processes.is_main:
+            self.job.create_folder()
+            self.hold()
+        self.processes.wait()
+        own = [psutil.Process(), psutil.Process(os.getppid())][: 1 + (self.processes.count > 1)]
+        about = {"tasks": list(self.job.benchmark.keys), "processes": self.processes.count}
+        running = [[process.pid, process.create_time()] for process in own]
+        self.record("start", **about, device=str(self.processes.device), running=running)
+
+    def hold(self) -> None:
+        """Keep other trainers out of the run folder until this process ends.
+
+        Raises:
+            InputError: one is in it.
+        """
+        state = self.folder.path / "state"
+        state.mkdir(exist_ok=True)
+        self._lock = (state / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{self.folder.path} is being trained by another process. Wait for it, stop it, or use another "
+                "--runs folder."
+            ) from None
+
+    def record(self, kind: str, **data: Any) -> None:
+        """Add an event to the run and report it; only the main process does."""
+        if self.processes.is_main:
+            self.folder.append_event(kind, **data)
+            if self.report is not None:
+                self.report({"kind": kind, **data})

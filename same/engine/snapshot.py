@@ -1,0 +1,79 @@
+"""Snapshots: a trained task on disk, in PEFT's layout and with the method's statistics, and back into a model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from same.engine.session import Session
+from same.errors import SnapshotError
+from same.runs import SealedFolder, write_table
+
+ADAPTER = "adapter/adapter_model.safetensors"
+STATE = "method_state.safetensors"
+
+
+def write_trained(session: Session, index: int) -> None:
+    """Keep a task that is trained but not evaluated yet, so that a stop during evaluation costs no training."""
+    if session.processes.is_main:
+        session.folder.trained(index).write(lambda path: _fill(session, path), task_index=index)
+    session.processes.wait()
+
+
+def _fill(session: Session, path: Path) -> None:
+    if isinstance(session.model, PeftModel):
+        session.model.save_pretrained(str(path / "adapter"), save_embedding_layers=False)
+        (path / "adapter" / "README.md").unlink(missing_ok=True)
+    tables = session.method.snapshot_tables()
+    _save(tables.spectra, path / "spectrum.safetensors")
+    _save(session.method.state_dict(), path / STATE)
+    _table(tables.activation, path / "activation.parquet")
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    if tensors:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _table(rows: list[dict[str, Any]], path: Path) -> None:
+    if rows:
+        write_table(path, {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def finish_snapshot(session: Session, index: int, routing: list[dict[str, Any]]) -> None:
+    """Turn a trained and evaluated task into the run's snapshot of it."""
+    trained = session.folder.trained(index)
+
+    def fill(path: Path) -> None:
+        for name in trained.manifest()["files"]:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(trained.file(name), path / name)
+        _table(routing, path / "routing.parquet")
+
+    if session.processes.is_main:
+        key = session.job.benchmark.tasks[index].key
+        session.folder.write_snapshot(index, fill, task=key)
+        shutil.rmtree(trained.path)
+    session.processes.wait()
+
+
+def restore(session: Session, folder: SealedFolder) -> None:
+    """Load a snapshot into the session's attached model and method, after checking every file of it.
+
+    Raises:
+        SnapshotError: a file is missing or damaged, or the adapter does not fit the model.
+    """
+    folder.verify()
+    if isinstance(session.model, PeftModel):
+        weights = load_file(folder.file(ADAPTER), device=str(session.processes.device))
+        outcome = set_peft_model_state_dict(session.model, weights)
+        if outcome.unexpected_keys:
+            raise SnapshotError(
+                f"{folder.path / ADAPTER} must fit the model; it has {outcome.unexpected_keys[:3]} beyond it. "
+                f"{folder.remedy}"
+            )
+    state = load_file(folder.file(STATE)) if folder.has(STATE) else {}
+    session.method.load_state_dict(state)

@@ -1,0 +1,217 @@
+"""The continual trainer: task after task, train → keep → evaluate → snapshot, and nothing finished is done again."""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from typing import Any
+
+import psutil
+import torch
+from accelerate.utils import send_to_device, set_seed
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.utils.data import DataLoader
+from transformers import get_cosine_schedule_with_warmup
+
+from same.data.collate import IGNORED
+from same.engine.evaluate import collect_scores, evaluate_stage, evaluate_zero_shot, seen_at
+from same.engine.job import Request
+from same.engine.pace import Pace
+from same.engine.processes import Stopped
+from same.engine.session import Report, Session
+from same.engine.snapshot import finish_snapshot, restore, write_trained
+from same.methods._base import Batch, Step, TaskContext
+from same.runs import RunFolder
+
+SEED_STRIDE = 10_007  # keeps the random streams of (seed, task) pairs apart
+
+
+def train(request: Request, report: Report | None = None) -> RunFolder:
+    """Train a method through a benchmark, or go on where an earlier call of the same request ended.
+
+    Args:
+        report: called with every event, on the main process.
+
+    Raises:
+        InputError: something asked for does not exist or does not fit; nothing was written.
+        Stopped: the user asked to stop; finished tasks are kept.
+    """
+    session = Session.open(request, report)
+    with session.processes.stoppable():
+        try:
+            session.start()
+            _train(session)
+            session.record("done")
+        except Stopped:
+            session.record("interrupted", finished=session.folder.finished())
+            raise
+        except Exception as error:
+            if session.folder.path.is_dir():
+                text = f"{type(error).__name__}: {error}"
+                session.folder.append_event("failed", rank=session.processes.rank, error=text)
+            raise
+    session.processes.wait()
+    return session.folder
+
+
+def _train(session: Session) -> None:
+    keys, folder = session.job.benchmark.keys, session.folder
+    finished = folder.finished()
+    for index in range(finished):
+        folder.snapshot(index).verify()
+    evaluate_zero_shot(session)
+    session.attach()
+    if finished:
+        restore(session, folder.snapshot(finished - 1))
+    pace = Pace(session, finished)
+    for index in range(finished, len(keys)):
+        trainer = TaskTrainer(session, index, pace)
+        session.record("task_start", task=index, key=keys[index], steps=trainer.steps, rows=len(trainer.rows))
+        began = time.perf_counter()
+        if folder.trained(index).exists:
+            restore(session, folder.trained(index))
+        else:
+            if session.method.trains:
+                trainer.run()
+            write_trained(session, index)
+        trained = time.perf_counter()
+        routing = evaluate_stage(session, index)
+        pace.evaluated(sum(len(session.rows.test[i]) for i in seen_at(session, index)), time.perf_counter() - trained)
+        finish_snapshot(session, index, routing)
+        if session.processes.is_main:
+            collect_scores(folder, keys, index + 1)
+        seconds = {"train_seconds": trained - began, "evaluate_seconds": time.perf_counter() - trained}
+        session.record("task_end", task=index, key=keys[index], **seconds)
+    if session.processes.is_main:
+        collect_scores(folder, keys, len(keys))
+        shutil.rmtree(folder.path / "state", ignore_errors=True)
+
+
+class TaskTrainer:
+    """Trains the session's model on one task."""
+
+    def __init__(self, session: Session, index: int, pace: Pace) -> None:
+        self.session, self.index, self.pace = session, index, pace
+        self.config, self.rows = session.job.train, session.rows.train[index]
+        self.epochs = [list(self._plan(epoch)) for epoch in range(self.config.epochs)]
+        self.steps = sum(len(epoch) for epoch in self.epochs) if session.method.trains else 0
+        self._loss = torch.zeros((), device=session.processes.device)
+
+    def _plan(self, epoch: int) -> Iterator[list[list[int]]]:
+        processes = self.session.processes
+        seed = self.session.job.request.seed * SEED_STRIDE + self.index * 101 + epoch
+        for batch in plan_epoch(len(self.rows), self.config.batch_size, seed):
+            yield split(batch, processes.rank, processes.count, self.config.gradient_accumulation)
+
+    def run(self) -> None:
+        """Train from a fresh optimiser to the end of the task."""
+        session, method = self.session, self.session.method
+        key = session.job.benchmark.tasks[self.index].key
+        total = len(session.job.benchmark.tasks)
+        task = TaskContext(self.index, key, total, self.steps, session.processes.reduce)
+        set_seed(session.job.request.seed * SEED_STRIDE + self.index)
+        method.begin_task(task)
+        parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
+        optimizer = AdamW(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        warmup = math.ceil(self.config.warmup_ratio * self.steps)
+        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.steps)
+        model = session.processes.accelerator.prepare_model(session.model)
+        model.train()
+        index = 0
+        before = optimizer.register_step_pre_hook(lambda *_: method.before_step(Step(optimizer, index, self.steps)))
+        after = optimizer.register_step_post_hook(lambda *_: method.after_step(Step(optimizer, index, self.steps)))
+        try:
+            batches = iter(method.batches(self._loader()))
+            for index in range(self.steps):
+                session.processes.raise_if_stopping()
+                self._step(model, optimizer, list(islice(batches, self.config.gradient_accumulation)))
+                schedule.step()
+                self._report(index + 1, schedule.get_last_lr()[0])
+        finally:
+            before.remove()
+            after.remove()
+            session.processes.accelerator.free_memory()
+        method.end_task(task)
+        self._report_method()
+
+    def _loader(self) -> DataLoader[Batch]:
+        batches = [rows for epoch in self.epochs for step in epoch for rows in step]
+        return DataLoader(self.rows, batch_sampler=batches, collate_fn=self.session.collate_train)
+
+    def _step(self, model: nn.Module, optimizer: Optimizer, batches: list[Batch]) -> None:
+        """One optimiser step whose loss is the mean over all answer tokens of the global batch."""
+        session, method = self.session, self.session.method
+        processes, accelerator = session.processes, session.processes.accelerator
+        batches = [send_to_device(dict(batch), processes.device) for batch in batches]
+        counts = [answer_tokens(batch) for batch in batches]
+        everyone = torch.stack(counts).sum()
+        processes.reduce(everyone)
+        optimizer.zero_grad(set_to_none=True)
+        for part, (batch, count) in enumerate(zip(batches, counts, strict=True), 1):
+            weight = count * processes.count / everyone
+            with nullcontext() if part == len(batches) else accelerator.no_sync(model):
+                with method.forward_context(batch), session.autocast:
+                    found: Tensor = model(**batch).loss
+                    loss = method.loss(found, batch) * weight
+                loss.backward()
+            self._loss += found.detach() * weight
+        if self.config.clip:
+            accelerator.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.clip)
+        optimizer.step()
+
+    def _report(self, done: int, learning_rate: float) -> None:
+        self.pace.stepped()
+        if done % self.config.log_every and done != self.steps:
+            return
+        taken = (done - 1) % self.config.log_every + 1
+        processes = self.session.processes
+        processes.reduce(self._loss)
+        loss = self._loss.item() / processes.count / taken
+        self._loss.zero_()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"The loss must stay finite; got {loss} at step {done}. Lower learning_rate.")
+        rows = len(self.rows) * self.config.epochs / self.steps
+        numbers = {"loss": loss, "learning_rate": learning_rate, "memory_mb": memory_mb(processes.device)}
+        numbers |= self.pace.numbers(rows) | self.session.method.step_metrics()
+        self.session.record("step", task=self.index, step=done, steps=self.steps, **numbers)
+        self._report_method()
+
+    def _report_method(self) -> None:
+        for kind, data in self.session.method.drain_events():
+            self.session.record(kind, task=self.index, **data)
+
+
+def plan_epoch(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Share all rows of an epoch, shuffled, evenly over floor(count / batch_size) global batches; none is left out.
+
+    Batches have batch_size rows, or a few more where batch_size does not divide count.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    yield from spread(order, max(1, count // batch_size))
+
+
+def split(batch: list[int], rank: int, processes: int, parts: int) -> list[list[int]]:
+    """The parts of a global batch that one process sees, one after the other."""
+    return list(spread(list(spread(batch, processes))[rank], parts))
+
+
+def spread(rows: list[int], parts: int) -> Iterator[list[int]]:
+    """Cut a list into so many consecutive pieces whose lengths differ by at most one."""
+    for part in range(parts):
+        yield rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
+
+
+def answer_tokens(batch: Batch) -> Tensor:
+    """Number of tokens that carry loss: the first token of a row is never predicted."""
+    return (batch["labels"][:, 1:] != IGNORED).sum().float()
+
+
+def memory_mb(device: torch.device) -> float:
+    """Peak memory of the GPU, or this process's resident memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    resident: Any = psutil.Process().memory_info().rss
+    return float(resident / 2**20)
