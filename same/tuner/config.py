@@ -1,0 +1,60 @@
+"""Settings of the MoE-LoRA tuner, saved as adapter_config.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from peft.config import PeftConfig
+
+from same.errors import InputError
+
+TYPE = "SAMEMOE"
+ROUTINGS = ("token",)
+
+
+@dataclass
+class MoELoraConfig(PeftConfig):
+    """A router and `num_experts` low-rank experts beside each target layer.
+
+    Source: SAME, h = W0 x + (alpha/r) Σ_i ω_i(x) B_i A_i x.
+
+    Args:
+        r: rank of each expert.
+        lora_alpha: the experts' weighted sum is scaled by lora_alpha / r.
+        num_experts: experts a layer.
+        routing: "token" weighs the experts for each token by itself.
+        top_k: experts kept a token, renormalised; None keeps all.
+        target_modules: names, or one regular expression that must match in full, of the linear layers to adapt.
+        exclude_modules: names, or one regular expression, of layers to leave out.
+        layers_to_transform: block numbers to adapt when target_modules is a list.
+        layers_pattern: name of the block list when layers_to_transform is given.
+        bias: must be "none".
+        modules_to_save: further modules to train and save in full.
+    """
+
+    r: int = 8
+    lora_alpha: float = 16.0
+    num_experts: int = 8
+    routing: str = "token"
+    top_k: int | None = None
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    bias: str = "none"
+    modules_to_save: list[str] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = TYPE
+        for name in ("r", "num_experts", "lora_alpha"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive; got {getattr(self, name)}.")
+        if self.routing not in ROUTINGS:
+            raise InputError(f"routing must be one of {', '.join(ROUTINGS)}; got {self.routing!r}.")
+        if self.top_k is not None and not 1 <= self.top_k <= self.num_experts:
+            raise InputError(f"top_k must lie in 1..num_experts = {self.num_experts}; got {self.top_k}.")
+        if self.bias != "none":
+            raise InputError(f"bias must be 'none' (the base layer's bias stays frozen); got {self.bias!r}.")
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)  # type: ignore[assignment]  # as PEFT's matcher wants it

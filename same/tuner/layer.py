@@ -1,0 +1,151 @@
+"""A linear layer with a router and low-rank experts beside it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from same.errors import InputError
+from same.tuner.config import MoELoraConfig
+from same.tuner.kernel import moe_lora
+from same.tuner.observe import current_observation
+
+
+class MoELoraLinear(nn.Module, BaseTunerLayer):
+    """h = W0 x + (alpha/r) Σ_i ω_i(x) B_i A_i x with one Parameter for each A_i and B_i.
+
+    `lora_A[adapter][i]` is [r, d], `lora_B[adapter][i]` is [m, r], `lora_router[adapter]` is [n, d]; they are at least
+    float32 whatever the base layer's dtype.
+    """
+
+    adapter_layer_names = ("lora_A", "lora_B", "lora_router")
+    other_param_names = ("settings",)
+
+    get_base_layer: Any  # from PEFT
+    set_adapter: Any
+    active_adapters: Any
+    disable_adapters: bool
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: MoELoraConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        base: Any = self.get_base_layer()
+        self.in_features, self.out_features = int(base.in_features), int(base.out_features)
+        self.lora_A = nn.ModuleDict()
+        self.lora_B = nn.ModuleDict()
+        self.lora_router = nn.ParameterDict()
+        self.settings: dict[str, MoELoraConfig] = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self._experts: tuple[int, ...] | None = None  # the ones that take part; None: all
+        self._rest: frozenset[int] = frozenset()  # take part without gradient
+        self._rows: Tensor | None = None
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: MoELoraConfig) -> None:
+        """Create an adapter's router and experts; it starts as an exact zero (B = 0)."""
+        weight = self.get_base_layer().weight
+        dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
+        place = {"device": weight.device, "dtype": torch.promote_types(dtype, torch.float32)}
+
+        def uniform(rows: int) -> nn.Parameter:
+            values = torch.empty(rows, self.in_features, **place)
+            return nn.Parameter(nn.init.kaiming_uniform_(values, a=math.sqrt(5)))
+
+        self.settings[adapter_name] = config
+        self.lora_router[adapter_name] = uniform(config.num_experts)
+        self.lora_A[adapter_name] = nn.ParameterList(uniform(config.r) for _ in range(config.num_experts))
+        zeros = [nn.Parameter(torch.zeros(self.out_features, config.r, **place)) for _ in range(config.num_experts)]
+        self.lora_B[adapter_name] = nn.ParameterList(zeros)
+        self.set_adapter(self.active_adapters)
+
+    @property
+    def adapter(self) -> str:
+        """The one adapter in use."""
+        names: list[str] = [name for name in self.active_adapters if name in self.settings]
+        if len(names) != 1:
+            raise InputError(f"exactly one adapter must be active; got {names or 'none'}. Use set_adapter(name).")
+        return names[0]
+
+    @property
+    def num_experts(self) -> int:
+        return self.settings[self.adapter].num_experts
+
+    @property
+    def router(self) -> nn.Parameter:
+        weight: nn.Parameter = self.lora_router[self.adapter]
+        return weight
+
+    @property
+    def experts_a(self) -> list[nn.Parameter]:
+        """All A_i of the adapter in use."""
+        return list(self.lora_A[self.adapter].parameters())
+
+    @property
+    def experts_b(self) -> list[nn.Parameter]:
+        """All B_i of the adapter in use."""
+        return list(self.lora_B[self.adapter].parameters())
+
+    @property
+    def trained_experts(self) -> tuple[int, ...]:
+        """Numbers of the experts that take part with gradient."""
+        everyone = self._experts if self._experts is not None else tuple(range(self.num_experts))
+        return tuple(expert for expert in everyone if expert not in self._rest)
+
+    def set_active(self, mask: Tensor | None, *, keep: bool = False) -> None:
+        """Choose the experts that train from now on; None or all True lifts it.
+
+        Args:
+            mask: True for the experts that train [n].
+            keep: the others still contribute to the forward pass, without gradient; else they are left out of the
+                product and ω is renormalised over those that train.
+        """
+        self._experts, self._rest, self._rows = None, frozenset(), None
+        if mask is None or bool(mask.all()):
+            return
+        if mask.shape != (self.num_experts,) or not bool(mask.any()):
+            raise InputError(f"mask must hold {self.num_experts} flags, at least one of them set; got {mask.tolist()}.")
+        active = tuple(mask.nonzero().flatten().tolist())
+        if keep:
+            self._rest = frozenset(range(self.num_experts)) - frozenset(active)
+        else:
+            self._experts = active
+            self._rows = torch.tensor(active, device=self.router.device)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if kwargs.pop("adapter_names", None) is not None:
+            raise InputError("adapter_names must be left out: all rows of a batch use one adapter.")
+        result: Tensor = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return result
+        observation = current_observation()
+        if observation is not None:
+            observation.record(self, x)
+        factors_a, factors_b = self.experts_a, self.experts_b
+        if self._experts is not None:
+            factors_a, factors_b = [factors_a[i] for i in self._experts], [factors_b[i] for i in self._experts]
+        config = self.settings[self.adapter]
+        return moe_lora(
+            x,
+            result,
+            self.router,
+            [a.detach() if i in self._rest else a for i, a in enumerate(factors_a)],
+            [b.detach() if i in self._rest else b for i, b in enumerate(factors_b)],
+            scaling=config.lora_alpha / config.r,
+            top_k=config.top_k,
+            experts=self._rows,
+        )
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        raise InputError("routed experts cannot be merged into one weight: what they add depends on each input.")
+
+    def unmerge(self) -> None:
+        raise InputError("routed experts are never merged, so there is nothing to unmerge.")
+
+    def __repr__(self) -> str:
+        return "moe." + super().__repr__()

@@ -1,0 +1,157 @@
+"""Statistics of what flows through MoE-LoRA layers, over valid tokens only and without waiting for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from same.maths.covariance import CovarianceTracker
+from same.tuner.kernel import routing_weights
+
+if TYPE_CHECKING:
+    from same.tuner.layer import MoELoraLinear
+
+_current: ContextVar[tuple[Observation, Tensor | None] | None] = ContextVar("observation", default=None)
+
+
+def current_observation() -> Observation | None:
+    """The observation that forward passes now report to."""
+    watched = _current.get()
+    return None if watched is None else watched[0]
+
+
+@dataclass(frozen=True)
+class ObservedLayer:
+    """Where a layer's statistics go: its name, the input it reads, its row in the tables."""
+
+    name: str
+    input_key: str
+    row: int
+    first_of_input: bool
+
+
+def moe_layers(model: nn.Module) -> dict[str, MoELoraLinear]:
+    """The MoE-LoRA layers of a model by module name, as the model without adapters names them."""
+    from same.tuner.layer import MoELoraLinear
+
+    base = getattr(model, "get_base_model", lambda: model)()
+    return {name: module for name, module in base.named_modules() if isinstance(module, MoELoraLinear)}
+
+
+class Observation:
+    """Sums over tokens: Σω, how often an expert is the largest, Σω‖x‖², tokens; and Σxxᵀ once per distinct input.
+
+    ω is what the router says of all experts, also of those that rest, so that a resting expert can be wanted back.
+
+    Args:
+        model: holds MoE-LoRA layers.
+        input_key: names the input a layer reads.
+        covariance: also track the covariance of each distinct input.
+    """
+
+    FIELDS = ("weight", "largest", "energy", "tokens")
+
+    def __init__(self, model: nn.Module, input_key: Callable[[str], str], *, covariance: bool = False) -> None:
+        layers = moe_layers(model)
+        seen: set[str] = set()
+        self.layers: dict[int, ObservedLayer] = {}
+        self.trackers: dict[str, CovarianceTracker] = {}
+        for row, (name, layer) in enumerate(layers.items()):
+            key = input_key(name)
+            self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen)
+            if covariance and key not in seen:
+                dtype = torch.promote_types(layer.router.dtype, torch.float32)
+                self.trackers[key] = CovarianceTracker(layer.in_features, dtype=dtype, device=layer.router.device)
+            seen.add(key)
+        first = next(iter(layers.values()))
+        shape = (len(layers), first.num_experts)
+        table = torch.zeros(shape, dtype=torch.float64, device=first.router.device)
+        self.weight, self.largest, self.energy = table, table.clone(), table.clone()
+        self.tokens = table[:, 0].clone()
+
+    @property
+    def names(self) -> list[str]:
+        return [layer.name for layer in self.layers.values()]
+
+    @contextmanager
+    def watching(self, valid: Tensor | None) -> Iterator[None]:
+        """Count the forward passes inside, but not their backward: a recomputed forward would count twice.
+
+        Args:
+            valid: True (or 1) for tokens that are not padding [batch, tokens]; passes of any other shape, such as
+                the later steps of a cached generation, are not counted. None counts everything.
+        """
+        token = _current.set((self, None if valid is None else valid.bool()))
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    @torch.no_grad()
+    def record(self, layer: MoELoraLinear, x: Tensor) -> None:
+        """Count one layer's inputs; called by the layer."""
+        place, watched = self.layers.get(id(layer)), _current.get()
+        if place is None or watched is None:
+            return
+        valid = watched[1]
+        if valid is None:
+            valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+        elif valid.shape != x.shape[:-1]:
+            return
+        with torch.autocast(x.device.type, enabled=False):
+            if place.first_of_input and place.input_key in self.trackers:
+                self.trackers[place.input_key].update(x, valid)
+            self._record_routing(layer, place.row, x, valid.reshape(-1))
+
+    def _record_routing(self, layer: MoELoraLinear, row: int, x: Tensor, valid: Tensor) -> None:
+        router = layer.router
+        rows = x.detach().reshape(-1, x.shape[-1]).to(router.dtype)
+        rows = torch.where(valid[:, None], rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
+        omega = routing_weights(rows @ router.T, layer.settings[layer.adapter].top_k)
+        count = valid.to(omega.dtype)
+        self.weight[row] += count @ omega
+        self.energy[row] += rows.square().sum(-1) @ omega
+        self.largest[row].index_add_(0, omega.argmax(-1), count.to(self.largest.dtype))
+        self.tokens[row] += valid.sum()
+
+    def reduce(self, all_reduce: Callable[[Tensor], None]) -> None:
+        """Sum over processes, in place."""
+        for name in self.FIELDS:
+            all_reduce(getattr(self, name))
+        for tracker in self.trackers.values():
+            tracker.reduce(all_reduce)
+
+    def mean_weight(self) -> Tensor:
+        """Mean ω of each expert [layers, n]."""
+        mean: Tensor = self.weight / self.tokens.clamp_min(1)[:, None]
+        return mean
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row a layer and expert: layer, input_key, expert, weight, argmax_share, tokens."""
+        weight, tokens = self.mean_weight().tolist(), self.tokens.tolist()
+        share = (self.largest / self.tokens.clamp_min(1)[:, None]).tolist()
+        return [
+            {
+                "layer": layer.name,
+                "input_key": layer.input_key,
+                "expert": expert,
+                "weight": weight[layer.row][expert],
+                "argmax_share": share[layer.row][expert],
+                "tokens": int(tokens[layer.row]),
+            }
+            for layer in self.layers.values()
+            for expert in range(self.weight.shape[1])
+        ]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name).clone() for name in self.FIELDS}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name in self.FIELDS:
+            getattr(self, name).copy_(state[name])

@@ -1,0 +1,34 @@
+"""The one place that makes PEFT know the tuner: PEFT keeps its types in a closed enumeration, so a member is added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import mapping
+from peft.utils import register_peft_method
+from peft.utils.peft_types import PeftType
+
+from same.tuner.config import TYPE, MoELoraConfig
+from same.tuner.model import MoELoraModel
+
+
+def register() -> None:
+    """Register the tuner once; loading an adapter of this type needs `import same.tuner` first."""
+    if TYPE in mapping.PEFT_TYPE_TO_TUNER_MAPPING:
+        return
+    if TYPE not in PeftType.__members__:
+        _add_member(PeftType, TYPE)
+    register_peft_method(
+        name=TYPE.lower(), config_cls=MoELoraConfig, model_cls=MoELoraModel, prefix=MoELoraModel.prefix
+    )
+
+
+def _add_member(enumeration: Any, name: str) -> None:
+    """Add a string member to an enumeration, which Python itself offers no way to do."""
+    member = str.__new__(enumeration, name)
+    member._name_, member._value_, member.__objclass__ = name, name, enumeration
+    member._sort_order_ = len(enumeration._member_names_)
+    enumeration._member_names_.append(name)
+    enumeration._member_map_[name] = member
+    enumeration._value2member_map_[name] = member
+    type.__setattr__(enumeration, name, member)

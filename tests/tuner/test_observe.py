@@ -1,0 +1,139 @@
+"""What is counted: valid tokens, each once, whatever the batch, the padding or the later steps of a generation."""
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from same.tuner import MoELoraConfig, Observation
+from same.tuner.observe import moe_layers
+
+TARGETS = r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
+
+
+def input_key(name):
+    block, _, leaf = name.rpartition(".")
+    return f"{block}_{'mid' if leaf == 'down_proj' else 'in'}"
+
+
+@pytest.fixture
+def model(make_llava):
+    torch.manual_seed(1)
+    model = get_peft_model(make_llava().double(), MoELoraConfig(target_modules=TARGETS, num_experts=3, r=2))
+    return model.double()
+
+
+def observed(model, *batches, covariance=True):
+    observation = Observation(model, input_key, covariance=covariance)
+    for batch in batches:
+        with observation.watching(batch["attention_mask"]), torch.no_grad():
+            model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    return observation
+
+
+def assert_same(first, second):
+    for name in Observation.FIELDS:
+        torch.testing.assert_close(getattr(first, name), getattr(second, name))
+    assert first.trackers.keys() == second.trackers.keys()
+    for key, tracker in first.trackers.items():
+        torch.testing.assert_close(tracker.products, second.trackers[key].products)
+        assert tracker.tokens == second.trackers[key].tokens
+
+
+def test_gate_and_up_share_one_covariance(model):
+    observation = observed(model)
+    assert len(observation.layers) == 6
+    assert sorted(observation.trackers) == [
+        f"model.language_model.layers.{block}.mlp_{part}" for block in (0, 1) for part in ("in", "mid")
+    ]
+    assert {tracker.dim for tracker in observation.trackers.values()} == {16, 24}
+
+
+def test_the_covariance_is_of_the_layers_inputs(model, make_batch):
+    batch = make_batch()
+    seen = []
+    layer = moe_layers(model)["model.language_model.layers.1.mlp.up_proj"]
+    handle = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0][batch["attention_mask"].bool()]))
+    observation = observed(model, batch)
+    handle.remove()
+    torch.testing.assert_close(
+        observation.trackers["model.language_model.layers.1.mlp_in"].products, seen[0].T @ seen[0]
+    )
+    omega = (seen[0] @ layer.router.T).softmax(-1)
+    row = observation.names.index("model.language_model.layers.1.mlp.up_proj")
+    torch.testing.assert_close(observation.weight[row], omega.sum(0))
+    torch.testing.assert_close(observation.energy[row], (omega * seen[0].square().sum(-1, keepdim=True)).sum(0))
+    torch.testing.assert_close(observation.largest[row], omega.argmax(-1).bincount(minlength=3).double())
+
+
+def test_padding_never_changes_a_statistic(model, make_batch):
+    batch = make_batch()
+    lengths = batch["attention_mask"].sum(1).tolist()
+    alone = [{key: value[i : i + 1, :length] for key, value in batch.items()} for i, length in enumerate(lengths)]
+    assert_same(observed(model, batch), observed(model, *alone))
+
+
+def test_later_steps_of_a_generation_are_not_counted(model, make_batch):
+    batch = make_batch()
+    observation = Observation(model, input_key)
+    tokens = batch["input_ids"].flip(1)
+    mask = (tokens != 0).long()
+    with observation.watching(mask):
+        model.generate(input_ids=tokens, attention_mask=mask, max_new_tokens=5, do_sample=False)
+    assert (observation.tokens == mask.sum()).all()
+
+
+def test_nothing_is_counted_outside(model, make_batch):
+    observation = observed(model, make_batch())
+    counted = observation.tokens.clone()
+    model(**make_batch())
+    assert torch.equal(observation.tokens, counted)
+
+
+def test_recomputing_the_forward_in_backward_counts_once(model, make_batch):
+    batch = make_batch()
+    plain = observed(model, batch)
+    model.train()
+    model.enable_input_require_grads()
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    observation = Observation(model, input_key, covariance=True)
+    with observation.watching(batch["attention_mask"]):
+        loss = model(**batch).loss
+    loss.backward()
+    assert_same(observation, plain)
+
+
+def test_reduce_sums_over_processes(model, make_batch):
+    first, second = observed(model, make_batch(1)), observed(model, make_batch(2))
+    both = observed(model, make_batch(1), make_batch(2))
+    flat = []
+    second.reduce(flat.append)
+    others = iter(flat)
+
+    def all_reduce(tensor):
+        tensor.add_(next(others))
+
+    first.reduce(all_reduce)
+    assert_same(first, both)
+
+
+def test_rows_are_shares(model, make_batch):
+    rows = observed(model, make_batch(), covariance=False).rows()
+    assert len(rows) == 6 * 3
+    for column in ("weight", "argmax_share"):
+        for start in range(0, 18, 3):
+            assert sum(row[column] for row in rows[start : start + 3]) == pytest.approx(1)
+    assert {row["tokens"] for row in rows} == {10 + 8 + 6}
+
+
+def test_resting_experts_are_still_measured(model, make_batch):
+    before = observed(model, make_batch(), covariance=False)
+    next(iter(moe_layers(model).values())).set_active(torch.tensor([True, False, False]))
+    after = observed(model, make_batch(), covariance=False)
+    torch.testing.assert_close(after.weight[0], before.weight[0])
+
+
+def test_observing_changes_no_answer(model, make_batch):
+    batch = make_batch()
+    plain = model(**batch).logits
+    with Observation(model, input_key, covariance=True).watching(batch["attention_mask"]):
+        assert torch.equal(model(**batch).logits, plain)
