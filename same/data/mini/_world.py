@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, SupportsInt, TypeVar
 
 import bokeh_sampledata
 import matplotlib
@@ -102,9 +102,9 @@ def multiple_choice(
 
 # Several drawings a label, so that a class is not one bitmap.
 ANIMALS = {
-    "cat": "🐱🐈", "dog": "🐶🐕", "bird": "🐦🦜", "fish": "🐟🐠", "horse": "🐴🐎", "cow": "🐮🐄", "pig": "🐷🐖", "rabbit": "🐰🐇",
-    "bear": "🐻", "tiger": "🐯🐅", "frog": "🐸", "snake": "🐍", "turtle": "🐢", "whale": "🐳🐋", "butterfly": "🦋", "bee": "🐝",
-    "owl": "🦉", "penguin": "🐧", "elephant": "🐘", "spider": "🕷",
+    "cat": "🐱🐈", "dog": "🐶🐕", "bird": "🐦🦜", "fish": "🐟🐠", "horse": "🐴🐎", "cow": "🐮🐄", "pig": "🐷🐖",
+    "rabbit": "🐰🐇", "bear": "🐻", "tiger": "🐯🐅", "frog": "🐸", "snake": "🐍", "turtle": "🐢", "whale": "🐳🐋",
+    "butterfly": "🦋", "bee": "🐝", "owl": "🦉", "penguin": "🐧", "elephant": "🐘", "spider": "🕷",
 }  # fmt: skip
 FOODS = {
     "apple": "🍎", "banana": "🍌", "lemon": "🍋", "strawberry": "🍓", "pizza": "🍕", "bread": "🍞", "cake": "🎂🍰",
@@ -112,9 +112,9 @@ FOODS = {
 }  # fmt: skip
 VEHICLES = {"car": "🚗🚙", "bus": "🚌", "train": "🚂🚆", "bicycle": "🚲", "boat": "🚤", "plane": "✈", "rocket": "🚀"}
 OBJECTS = {
-    "house": "🏠", "tree": "🌳🌲", "flower": "🌷", "clock": "⏰", "book": "📕", "key": "🔑", "umbrella": "🌂", "hat": "🎩",
-    "shoe": "👟", "guitar": "🎸", "ball": "🏀", "bell": "🔔", "camera": "📷", "phone": "📱", "chair": "🪑", "cup": "☕",
-    "star": "⭐", "heart": "❤", "gift": "🎁", "balloon": "🎈", "hammer": "🔨", "pencil": "✏",
+    "house": "🏠", "tree": "🌳🌲", "flower": "🌷", "clock": "⏰", "book": "📕", "key": "🔑", "umbrella": "🌂",
+    "hat": "🎩", "shoe": "👟", "guitar": "🎸", "ball": "🏀", "bell": "🔔", "camera": "📷", "phone": "📱", "chair": "🪑",
+    "cup": "☕", "star": "⭐", "heart": "❤", "gift": "🎁", "balloon": "🎈", "hammer": "🔨", "pencil": "✏",
 }  # fmt: skip
 KINDS = {"animal": ANIMALS, "food": FOODS, "vehicle": VEHICLES, "object": OBJECTS}
 DRAWINGS = {label: drawings for kind in KINDS.values() for label, drawings in kind.items()}
@@ -169,7 +169,9 @@ def icon(character: str, size: int, colour: str = "", mirrored: bool = False) ->
     """An OpenMoji drawing whose longer side is ``size`` pixels, in another hue or mirrored when asked."""
     glyph = _glyph(character)
     scale = size / max(glyph.size)
-    glyph = glyph.resize((max(1, round(glyph.width * scale)), max(1, round(glyph.height * scale))), Image.Resampling.LANCZOS)
+    glyph = glyph.resize(
+        (max(1, round(glyph.width * scale)), max(1, round(glyph.height * scale))), Image.Resampling.LANCZOS
+    )
     if mirrored:
         glyph = ImageOps.mirror(glyph)
     return _recoloured(glyph, colour) if colour else glyph
@@ -191,7 +193,7 @@ def drawing_of(rng: np.random.Generator, label: str) -> str:
     return choice(rng, DRAWINGS[label])
 
 
-def paste(image: Image.Image, drawing: Image.Image, left: float, top: float) -> Box:
+def paste(image: Image.Image, drawing: Image.Image, left: SupportsInt, top: SupportsInt) -> Box:
     """Draw ``drawing`` onto ``image`` in place; returns its box in pixels."""
     x, y = int(left), int(top)
     image.paste(drawing, (x, y), drawing)
@@ -203,7 +205,9 @@ def photographs() -> dict[str, Image.Image]:
     """Real photographs by name; the grey textures are tinted so that the surface's word is visible."""
     shipped = Path(skimage.__file__).parent / "data"
     files = {name: shipped / f"{name}.png" for name in ("grass", "gravel", "brick", "coffee", "moon", "coins", "page")}
-    files |= {name: Path(sklearn.__file__).parent / "datasets" / "images" / f"{name}.jpg" for name in ("china", "flower")}
+    files |= {
+        name: Path(sklearn.__file__).parent / "datasets" / "images" / f"{name}.jpg" for name in ("china", "flower")
+    }
     photos = {}
     for name, file in files.items():
         photo = Image.open(file).convert("RGB")
@@ -247,10 +251,14 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 def fitting_font(name: str, text: str, width: int, largest: int) -> ImageFont.FreeTypeFont:
     """The largest size of a font, down to 7 pixels, in which ``text`` is at most ``width`` pixels wide."""
-    return next((f for size in range(largest, 7, -1) if (f := font(name, size)).getlength(text) <= width), font(name, 7))
+    return next(
+        (f for size in range(largest, 7, -1) if (f := font(name, size)).getlength(text) <= width), font(name, 7)
+    )
 
 
-def write_centred(image: Image.Image, centre: tuple[float, float], text: str, face: ImageFont.FreeTypeFont, ink: Colour | str) -> Box:
+def write_centred(
+    image: Image.Image, centre: tuple[float, float], text: str, face: ImageFont.FreeTypeFont, ink: Colour | str
+) -> Box:
     """Write ``text`` in place around ``centre``; returns its box in pixels."""
     draw = ImageDraw.Draw(image)
     draw.text(centre, text, font=face, fill=ink, anchor="mm")
@@ -275,7 +283,10 @@ def table(file: str) -> pd.DataFrame:
 
 
 def grid_scene(
-    rng: np.random.Generator, image: Image.Image, things: Sequence[tuple[str, str]], sizes: tuple[int, ...] = (20, 24, 28)
+    rng: np.random.Generator,
+    image: Image.Image,
+    things: Sequence[tuple[str, str]],
+    sizes: tuple[int, ...] = (20, 24, 28),
 ) -> list[Part]:
     """Draw up to four labelled, possibly recoloured things into the cells of a 2x2 layout, in place.
 

@@ -32,7 +32,9 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     image = pale_ground(rng)
     parts = grid_scene(rng, image, things)
     question, answer, sentence = _question(rng, parts)
-    caption = " ".join(f"There is {an(named(part))} at the {place_name(part)}." for part in sorted(parts, key=_reading_order))
+    caption = " ".join(
+        f"There is {an(named(part))} at the {place_name(part)}." for part in sorted(parts, key=_reading_order)
+    )
     return Sample(
         image,
         f"{question}\n{SHORT}",
@@ -95,7 +97,11 @@ def _relation(rng: np.random.Generator, parts: list[Part]) -> tuple[str, str, st
     asked = int(rng.integers(2))
     holds = cell_of(one)[axis] == asked
     question = f"Is the {one.label} {words[asked]} the {two.label}?"
-    return question, "yes" if holds else "no", f"{'Yes' if holds else 'No'}, it is {words[cell_of(one)[axis]]} the {two.label}."
+    return (
+        question,
+        "yes" if holds else "no",
+        f"{'Yes' if holds else 'No'}, it is {words[cell_of(one)[axis]]} the {two.label}.",
+    )
 
 
 def _more_talk(rng: np.random.Generator, parts: list[Part]) -> list[tuple[str, str]]:

@@ -33,7 +33,8 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     parts = grid_scene(rng, image, choice(rng, (_different, _same_kind, _twins))(rng), (20, 24, 28, 32))
     target = parts[0]
     phrase = f"the {_phrase(target, parts)}"
-    fractions = tuple(value / SIDE for value in target.box)
+    left, top, right, bottom = (value / SIDE for value in target.box)
+    fractions = (left, top, right, bottom)
     caption = " ".join(f"There is {an(named(part))} at the {place_name(part)}." for part in parts)
     talk = (("Describe the picture.", caption), *_talk(parts))
     return Sample(image, PROMPT + phrase, written_box(fractions), (), fractions, tuple(parts), ground, talk)

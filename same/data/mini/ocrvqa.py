@@ -26,8 +26,8 @@ from same.data.mini._world import (
 )
 
 GENRES = {
-    "Drama": "🎭", "Comedy": "😂", "Romance": "❤", "Documentary": "🎥", "Horror": "👻", "Thriller": "🔪", "Western": "🤠",
-    "War": "🪖",
+    "Drama": "🎭", "Comedy": "😂", "Romance": "❤", "Documentary": "🎥", "Horror": "👻", "Thriller": "🔪",
+    "Western": "🤠", "War": "🪖",
 }  # fmt: skip
 VOCABULARY = 60  # title words kept: those that stand in the most two-word titles
 LONGEST_WORD = 6

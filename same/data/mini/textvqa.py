@@ -22,10 +22,11 @@ from same.data.mini._world import (
     write_centred,
 )
 
-CITIES = (
-    "paris london tokyo delhi cairo lima rome oslo berlin madrid moscow dublin vienna prague zurich milan "
-    "boston denver miami quito bogota dakar lagos osaka seoul hanoi perth sydney"
-).split()
+CITIES = [
+    "paris", "london", "tokyo", "delhi", "cairo", "lima", "rome", "oslo", "berlin", "madrid", "moscow",
+    "dublin", "vienna", "prague", "zurich", "milan", "boston", "denver", "miami", "quito", "bogota", "dakar",
+    "lagos", "osaka", "seoul", "hanoi", "perth", "sydney",
+]  # fmt: skip
 LETTERS = "ABCDEFHKMRST"
 SIGNS = (((0, 110, 60), "white"), ((20, 60, 160), "white"), ((250, 210, 40), "black"), ((245, 245, 245), "black"))
 GROUNDS = ("china", "brick", "gravel", "coffee")
@@ -66,7 +67,10 @@ def _letter(rng: np.random.Generator, image: Image.Image, ground: str) -> Sample
     write_centred(image, (left + 18, top + 18), letter, face, ink)
     question = "What letter is on the sign?"
     parts = (Part(f"letter {letter}", (left, top, left + 35, top + 35)),)
-    talk = (("Describe the picture.", f"A sign with the letter {letter}."), (question, f"The sign shows the letter {letter}."))
+    talk = (
+        ("Describe the picture.", f"A sign with the letter {letter}."),
+        (question, f"The sign shows the letter {letter}."),
+    )
     return Sample(image, f"{question}\n{SHORT}", letter.lower(), (letter.lower(),), None, parts, ground, talk)
 
 
@@ -79,7 +83,9 @@ def _city(rng: np.random.Generator, image: Image.Image, ground: str) -> Sample:
     draw_on.rounded_rectangle((1, top, 62, top + 24), 3, fill=background, outline=ink)
     draw_on.line((32, top + 25, 32, 63), fill=(90, 90, 90), width=3)
     write_centred(image, (32, top + 12), written, fitting_font("DejaVuSans-Bold", written, 58, 17), ink)
-    question = choice(rng, ("What city name is on the sign?", "What does the sign say?", "What is written on the sign?"))
+    question = choice(
+        rng, ("What city name is on the sign?", "What does the sign say?", "What is written on the sign?")
+    )
     parts = (Part(f"sign {city}", (1, top, 62, top + 24)),)
     name = city.title()
     talk = (("Describe the picture.", f"A sign of the city {name}."), (question, f"The sign says {name}."))
@@ -94,7 +100,12 @@ def _number(rng: np.random.Generator, image: Image.Image, ground: str, split: Sp
     left, top = int(rng.integers(0, 13)), int(rng.integers(0, 37))
     paste(image, plate, left, top)
     digits = [str(values[i]) for i in chosen]
-    parts = tuple(Part(f"digit {d}", (left + 2 + 24 * i, top + 2, left + 26 + 24 * i, top + 26)) for i, d in enumerate(digits))
+    parts = tuple(
+        Part(f"digit {d}", (left + 2 + 24 * i, top + 2, left + 26 + 24 * i, top + 26)) for i, d in enumerate(digits)
+    )
     number, question = "".join(digits), "What number is written on the plate?"
-    talk = (("Describe the picture.", f"A plate with the number {number}."), (question, f"The plate shows the number {number}."))
+    talk = (
+        ("Describe the picture.", f"A plate with the number {number}."),
+        (question, f"The plate shows the number {number}."),
+    )
     return Sample(image, f"{question}\n{SHORT}", number, (number,), None, parts, ground, talk)

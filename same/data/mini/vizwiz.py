@@ -21,7 +21,10 @@ from same.data.mini._world import (
     place_turned,
 )
 
-HOUSEHOLD = "cup book phone key pizza bread apple banana shoe hat chair clock cheese egg cake umbrella dog cat".split()
+HOUSEHOLD = [
+    "cup", "book", "phone", "key", "pizza", "bread", "apple", "banana", "shoe", "hat", "chair", "clock",
+    "cheese", "egg", "cake", "umbrella", "dog", "cat",
+]  # fmt: skip
 GROUNDS = ("coffee", "gravel", "coins", "page", "brick")
 WHAT = ("What is this?", "What is this item?", "Can you tell me what this is?")
 UNANSWERABLE = 0.25
@@ -66,5 +69,8 @@ def _coloured(rng: np.random.Generator, image: Image.Image, ground: str) -> Samp
     part = Part(label, paste(image, drawing, rng.integers(-8, 20), rng.integers(-8, 20)), colour)
     image = _hand_held(rng, image, float(rng.uniform(0.3, 1.2)))
     question = f"What color is this {label}?"
-    talk = (("Describe the picture.", f"A blurred picture of a {colour} {label}."), (question, f"This {label} is {colour}."))
+    talk = (
+        ("Describe the picture.", f"A blurred picture of a {colour} {label}."),
+        (question, f"This {label} is {colour}."),
+    )
     return Sample(image, f"{question}\n{SHORT}", colour, (colour,), None, (part,), ground, talk)

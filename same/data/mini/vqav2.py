@@ -1,4 +1,4 @@
-"""mini-VQAv2: one to four of a kind and another thing on a photograph; the answer is ``yes``, ``no``, a digit or a label."""
+"""mini-VQAv2: one to four of a kind and another thing on a photograph; answers ``yes``, ``no``, a digit or a label."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ def _questions(rng: np.random.Generator, labels: list[str], ground: str) -> Talk
     asked: Talk = [
         (f"How many {plural(label)} are there?", str(count), f"One can count {count} of them."),
         ("How many objects are in the photo?", str(total), f"One can count {total} of them."),
-        (f"Are there more than {fewer} {plural(label)}?", "yes" if more else "no", f"{'Yes' if more else 'No'}, there are {count}."),
+        (
+            f"Are there more than {fewer} {plural(label)}?",
+            "yes" if more else "no",
+            f"{'Yes' if more else 'No'}, there are {count}.",
+        ),
         (f"Do you see {an(seen)}?", "yes", f"Yes, one can see {an(seen)}."),
         (f"Do you see {an(absent)}?", "no", f"No, one cannot see {an(absent)}."),
     ]
@@ -58,5 +62,3 @@ def _questions(rng: np.random.Generator, labels: list[str], ground: str) -> Talk
     if kind != "object" and all(KIND_OF[name] != kind for name in labels if name != label):
         asked.append((f"What {kind} is this?", label, f"This is {an(label)}."))
     return asked
-
-
