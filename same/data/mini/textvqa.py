@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
-from sklearn.datasets import load_digits
 
 from same.data.mini._world import (
     SHORT,
@@ -16,6 +15,7 @@ from same.data.mini._world import (
     choice,
     fitting_font,
     font,
+    installed,
     paste,
     photo_crop,
     table,
@@ -42,10 +42,10 @@ def _cities() -> tuple[str, ...]:
 @cache
 def _handwriting(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Handwritten digits (8x8, 0-255) and their values; the first four fifths are for training."""
-    digits = load_digits()
-    cut = len(digits.target) * 4 // 5
-    part = slice(None, cut) if split == "train" else slice(cut, None)
-    return (digits.images[part] * 15.9).astype(np.uint8), digits.target[part]
+    rows = np.loadtxt(installed("sklearn", "datasets", "data", "digits.csv.gz"), delimiter=",")
+    cut = len(rows) * 4 // 5
+    part = rows[:cut] if split == "train" else rows[cut:]
+    return (part[:, :-1].reshape(-1, 8, 8) * 15.9).astype(np.uint8), part[:, -1].astype(int)
 
 
 def draw(rng: np.random.Generator, split: Split) -> Sample:

@@ -1,0 +1,103 @@
+"""Manifests say what they must, and every mistake in one is named with file and key."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from same.data.manifest import Benchmark, benchmark_names, load_benchmark
+from same.errors import InputError, ManifestError
+
+COIN = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
+GOOD = """
+title: T
+builder: mini
+sources: {made: {licence: CC0}}
+tasks:
+  - {key: one, title: One, scorer: exact, train_items: 3, test_items: 2, sources: [made]}
+  - {key: two, title: Two, scorer: vqa, train_items: 3, test_items: 2}
+"""
+
+
+def test_mini_coin_has_the_tasks_of_coin_in_order() -> None:
+    benchmark = load_benchmark("mini-coin")
+    assert benchmark.keys == COIN
+    assert "mini-coin" in benchmark_names()
+
+
+def test_every_mini_coin_task_says_where_it_comes_from() -> None:
+    for task in load_benchmark("mini-coin").tasks:
+        assert task.sources, task.key
+        assert task.licence, task.key
+        assert task.shared, task.key
+        assert task.simplified, task.key
+        assert (task.train_items, task.test_items) == (2000, 300)
+
+
+def test_file_places_derive_from_the_key(benchmark: Benchmark) -> None:
+    assert (benchmark.name, benchmark.task("birds").train) == ("small", "birds/train.json")
+    assert benchmark.task("boxes").images == "pictures"
+
+
+def test_an_unknown_task_is_refused_with_the_choices(benchmark: Benchmark) -> None:
+    with pytest.raises(ManifestError, match=r"'brids'.*birds, boxes"):
+        benchmark.task("brids")
+
+
+def test_an_unknown_benchmark_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(InputError, match=r"'mini-coyn'\. Did you mean mini-coin\?"):
+        load_benchmark("mini-coyn")
+
+
+def test_a_missing_manifest_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothere\.yaml"):
+        load_benchmark(tmp_path / "nothere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("find", "replace", "said"),
+    [
+        ("title: T\n", "", r"the file\.title must be given"),
+        ("title: T", "titel: T", r"the file must hold only the keys .*got titel\. Did you mean title\?"),
+        ("title: One", "titel: One", r"tasks\[0\] must hold only .*got titel"),
+        ("key: one, ", "", r"tasks\[0\]\.key must be given"),
+        ("key: one", "key: One", r"key must be lower-case"),
+        ("key: two", "key: one", r"tasks\[1\]\.key must differ from every other; got one"),
+        ("scorer: vqa", "scorer: vqas", r"tasks\[1\] \(two\)\.scorer must be one of .*got vqas"),
+        ("sources: [made]", "sources: [mad]", r"\(one\)\.sources must name one of made; got mad"),
+        ("sources: [made]", "sources: made", r"\(one\)\.sources must be a list"),
+        ("licence: CC0", "license: CC0", r"sources\.made must hold only .*Did you mean licence"),
+        ("train_items: 3", "train_items: 0", r"train_items must be at least 1; got 0"),
+        ("train_items: 3", "train_items: three", r"train_items must be a int; got three"),
+        ("train_items: 3, ", "", r"have train_items and test_items where there is a builder; got \['one'\]"),
+        ("test_items: 2", "test_items: 2, chance: 2", r"chance must lie in \[0, 1\]"),
+        ("test_items: 2", "test_items: 2, train: ../x.json", r"train must be a path inside"),
+        ("test_items: 2", "test_items: 2, images: /tmp", r"images must be a path inside"),
+        ("builder: mini", "builder: huge", r"builder must be one of mini, or left out; got huge"),
+        ("tasks:\n", "tasks: {}\nnote:\n", r"tasks must be a list of at least one task"),
+        ("title: T", "title: [", r"readable YAML"),
+        ("title: T", "title: 3", r"title must be a non-empty str; got 3"),
+    ],
+)
+def test_a_mistake_is_named_by_file_and_key(
+    manifest: Callable[[str], Path], find: str, replace: str, said: str
+) -> None:
+    assert find in GOOD
+    path = manifest(GOOD.replace(find, replace, 1))
+    with pytest.raises(ManifestError, match=said) as caught:
+        load_benchmark(path)
+    assert str(path) in str(caught.value)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, len(GOOD) - 1), cut=st.integers(0, 9), put=st.text(max_size=3))
+def test_a_mutated_manifest_loads_or_is_refused_in_our_own_words(
+    manifest: Callable[[str], Path], place: int, cut: int, put: str
+) -> None:
+    path = manifest((GOOD[:place] + put + GOOD[place + cut :]).encode("utf-8", "replace").decode())
+    try:
+        assert load_benchmark(path).tasks
+    except ManifestError as error:
+        assert str(path) in str(error)
