@@ -1,0 +1,1 @@
+"""The interactive side of SAME: figures, dashboard and the notebook chain."""

@@ -1,0 +1,80 @@
+"""Palette, marks and layout shared by every figure; colour never carries a meaning alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A8A", "#F0E442")
+"""Okabe and Ito's colour-blind-safe hues, black replaced by a grey that shows on dark and light ground."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross")
+PATTERNS = ("", "/", ".", "x", "-", "\\", "+", "|")
+SEQUENTIAL = "Cividis"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one run or expert is drawn."""
+
+    colour: str
+    dash: str
+    marker: str
+    pattern: str
+
+
+def mark(index: int) -> Mark:
+    """The mark of the index-th thing of a kind; hue, dash, marker and pattern change together and wrap apart."""
+    return Mark(
+        colour=OKABE_ITO[index % len(OKABE_ITO)],
+        dash=DASHES[(index + index // len(OKABE_ITO)) % len(DASHES)],
+        marker=MARKERS[index % len(MARKERS)],
+        pattern=PATTERNS[index % len(PATTERNS)],
+    )
+
+
+def marks(labels: Iterable[str]) -> dict[str, Mark]:
+    """Marks by label, in the order given, so that figures that share `labels` share colours."""
+    return {label: mark(index) for index, label in enumerate(dict.fromkeys(labels))}
+
+
+FONT = "Roboto, Helvetica, Arial, sans-serif"
+LIGHT = {"text": "rgba(0, 0, 0, 0.87)", "line": "rgba(0, 0, 0, 0.14)"}
+DARK = {"text": "rgba(255, 255, 255, 0.92)", "line": "rgba(255, 255, 255, 0.18)"}
+
+
+def layout(title: str, height: int, **settings: Any) -> dict[str, Any]:
+    """The layout every figure starts from; it agrees with the one the dashboard's theme sets."""
+    base: dict[str, Any] = {
+        "title": {"text": title, "x": 0.5, "xanchor": "center", "font": {"size": 16}},
+        "height": height,
+        "margin": {"l": 64, "r": 64, "t": 64, "b": 64},
+        "legend": {"orientation": "v", "x": 1.02, "xanchor": "left"},
+        "template": "plotly_white",
+    }
+    return base | settings
+
+
+def dress(figure: go.Figure, dark: bool) -> go.Figure:
+    """Give a figure the text and line colours of a light or dark page, and no ground of its own."""
+    colours = DARK if dark else LIGHT
+    clear = "rgba(0, 0, 0, 0)"
+    axis = {"gridcolor": colours["line"], "linecolor": colours["line"], "zerolinecolor": colours["line"]}
+    figure.update_layout(font={"color": colours["text"], "family": FONT}, paper_bgcolor=clear, plot_bgcolor=clear)
+    figure.update_layout(legend={"bgcolor": clear}, title={"font": {"color": colours["text"]}})
+    figure.update_xaxes(axis)
+    figure.update_yaxes(axis)
+    return figure
+
+
+def empty(message: str, height: int = 240) -> go.Figure:
+    """A figure that says in words why there is nothing to draw."""
+    note = {"text": message, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+    hidden: Mapping[str, Any] = {"visible": False}
+    return go.Figure(layout=layout("", height, annotations=[note], xaxis=hidden, yaxis=hidden))
+
+
+def task_ticks(count: int) -> dict[str, Any]:
+    """Axis ticks for 0-based task indices, written 1-based as papers do."""
+    return {"tickmode": "array", "tickvals": list(range(count)), "ticktext": [str(index + 1) for index in range(count)]}

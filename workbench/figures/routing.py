@@ -1,0 +1,173 @@
+"""Router drift: where the tokens of one task go after each later task."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.figures._style import OKABE_ITO, SEQUENTIAL, empty, layout, marks, task_ticks
+
+_NOTHING = "No routing was recorded: pick a run whose method has experts, with at least one finished task."
+
+
+def expert_distribution(
+    routing: pd.DataFrame, overlap: pd.DataFrame, title: str = "Expert activation of Task 1's inputs"
+) -> go.Figure:
+    """Stacked bars of mean routing weight, one bar a training stage and one row of bars a run.
+
+    Args:
+        routing: columns label, after (0-based), expert (0-based), weight; one layer or a mean over layers.
+        overlap: columns label, after, overlap with the first stage; written above the bars.
+        title: said above the picture.
+    """
+    if routing.empty:
+        return empty(_NOTHING)
+    labels = list(dict.fromkeys(routing["label"]))
+    figure = make_subplots(
+        rows=len(labels), cols=1, shared_xaxes=True, subplot_titles=labels, vertical_spacing=0.16 / len(labels)
+    )
+    for row, label in enumerate(labels, start=1):
+        part = routing[routing["label"] == label]
+        figure.add_traces([_expert_bar(expert, bars, row == 1) for expert, bars in part.groupby("expert")], row, 1)
+        figure.add_trace(_overlap_text(overlap[overlap["label"] == label]), row, 1)
+    stages = int(routing["after"].max()) + 1
+    figure.update_layout(layout(title, 140 + 190 * len(labels), barmode="stack", bargap=0.12, hovermode="closest"))
+    figure.update_layout(legend={"title": {"text": "expert"}, "traceorder": "reversed"})
+    figure.update_yaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], showgrid=False, title={"text": "mean ω"}, zeroline=False)
+    figure.update_xaxes(task_ticks(stages), showgrid=False, zeroline=False)
+    figure.update_xaxes(title={"text": "after training task (above each bar: overlap with the first)"}, row=len(labels))
+    return figure
+
+
+def _expert_bar(expert: int, part: pd.DataFrame, legend: bool) -> go.Bar:
+    name = f"E{int(expert) + 1}"
+    return go.Bar(
+        x=part["after"],
+        y=part["weight"],
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        marker={"color": OKABE_ITO[int(expert) % len(OKABE_ITO)]},
+        text=[name if weight >= 0.09 else "" for weight in part["weight"]],
+        constraintext="none",
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        textfont={"size": 10, "color": "#111111"},
+        hovertemplate=f"expert {int(expert) + 1}<br>after task %{{x}}<br>mean ω %{{y:.3f}}<extra></extra>",
+    )
+
+
+def _overlap_text(part: pd.DataFrame) -> go.Scatter:
+    return go.Scatter(
+        x=part["after"],
+        y=[1.08] * len(part),
+        mode="text",
+        text=[f"{value:.2f}" for value in part["overlap"]],
+        textfont={"size": 11},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def overlap_curve(
+    overlap: pd.DataFrame, order: Sequence[str] = (), title: str = "Overlap with Task 1's own routing, mean over layers"
+) -> go.Figure:
+    """One line a run: overlap Σ min(p, q) against training stage, averaged over layers.
+
+    Args:
+        overlap: columns label, after (0-based), layer, overlap in [0, 1].
+        order: every label that shares the page, so that a run keeps its colour when others are hidden.
+        title: said above the picture.
+    """
+    if overlap.empty:
+        return empty(_NOTHING)
+    style = marks([*order, *overlap["label"]])
+    mean = overlap.groupby(["label", "after"], sort=False)["overlap"].mean().reset_index()
+    lines = [
+        go.Scatter(
+            x=part["after"],
+            y=part["overlap"],
+            name=label,
+            mode="lines+markers",
+            line={"color": style[label].colour, "dash": style[label].dash, "width": 2.5},
+            marker={"symbol": style[label].marker, "size": 9, "color": style[label].colour, "opacity": 1},
+            hovertemplate=f"{label}<br>overlap %{{y:.3f}}<extra></extra>",
+        )
+        for label, part in mean.groupby("label", sort=False)
+    ]
+    low = float(mean["overlap"].min())
+    axes = {
+        "xaxis": {"title": {"text": "after training task"}, **task_ticks(int(mean["after"].max()) + 1)},
+        "yaxis": {"title": {"text": "overlap Σ min(p, q) (0–1)"}, "range": [max(0.0, low - 0.08), 1.02]},
+        "showlegend": True,
+    }
+    return go.Figure(lines, layout(title, 360, **axes))
+
+
+def overlap_heatmap(overlap: pd.DataFrame, title: str = "Overlap with Task 1's own routing, by layer") -> go.Figure:
+    """Heat maps of overlap, layers against training stages, one a run, on one colour scale.
+
+    Args:
+        overlap: columns label, after (0-based), layer (a short name), overlap in [0, 1].
+        title: said above the picture.
+    """
+    if overlap.empty:
+        return empty(_NOTHING)
+    labels = list(dict.fromkeys(overlap["label"]))
+    figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.02)
+    for column, label in enumerate(labels, start=1):
+        part = overlap[overlap["label"] == label]
+        grid = part.pivot(index="layer", columns="after", values="overlap").reindex(dict.fromkeys(part["layer"]))
+        heat = go.Heatmap(
+            z=grid.to_numpy(),
+            x=list(grid.columns),
+            y=list(grid.index),
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            hovertemplate=f"{label}<br>%{{y}}<br>overlap %{{z:.3f}}<extra></extra>",
+        )
+        figure.add_trace(heat, 1, column)
+        figure.update_xaxes(
+            task_ticks(len(grid.columns)), showgrid=False, title={"text": "after task"}, row=1, col=column
+        )
+    bar = {"title": {"text": "overlap (0–1)", "side": "right"}, "thickness": 12}
+    figure.update_layout(
+        layout(
+            title,
+            170 + 20 * overlap["layer"].nunique(),
+            coloraxis={"colorscale": SEQUENTIAL, "cmax": 1, "colorbar": bar},
+        )
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(title={"text": "layer"}, col=1)
+    return figure
+
+
+def routing_map(weights: pd.DataFrame, title: str = "Routing weight of each image patch") -> go.Figure:
+    """Small multiples over experts: ω of every image patch at its place in the picture.
+
+    Args:
+        weights: columns expert (0-based), row, column (patch position from the top left), weight.
+        title: said above the picture.
+    """
+    if weights.empty:
+        return empty("No image token to show.")
+    experts = sorted(weights["expert"].unique())
+    figure = make_subplots(
+        rows=1, cols=len(experts), subplot_titles=[f"E{expert + 1}" for expert in experts], horizontal_spacing=0.01
+    )
+    for column, expert in enumerate(experts, start=1):
+        grid = weights[weights["expert"] == expert].pivot(index="row", columns="column", values="weight")
+        figure.add_trace(
+            go.Heatmap(z=grid.to_numpy(), coloraxis="coloraxis", hovertemplate="ω %{z:.3f}<extra></extra>"), 1, column
+        )
+    bar = {"title": {"text": "ω (0–1)", "side": "right"}, "thickness": 12}
+    figure.update_layout(layout(title, 240, coloraxis={"colorscale": SEQUENTIAL, "colorbar": bar}))
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, autorange="reversed")
+    for column in range(1, len(experts) + 1):
+        figure.update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", col=column)
+    return figure

@@ -1,0 +1,40 @@
+"""The score matrix."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from workbench.figures._style import SEQUENTIAL, empty, layout
+
+
+def score_matrix(scores: pd.DataFrame, title: str = "Score matrix") -> go.Figure:
+    """Heat map of R[t][i], the score on task i after training task t.
+
+    Args:
+        scores: columns after (0-based index; -1 is the untrained model), task_index, task, score in [0, 1].
+        title: said above the picture.
+    """
+    if scores.empty:
+        return empty("No task of this run has been evaluated yet.")
+    matrix = scores.pivot(index="after", columns="task_index", values="score").sort_index()
+    names = scores.drop_duplicates("task_index").set_index("task_index")["task"]
+    columns = [f"{index + 1} {names[index]}" for index in matrix.columns]
+    rows = ["zero-shot" if after < 0 else f"Task {after + 1}" for after in matrix.index]
+    heat = go.Heatmap(
+        z=matrix.to_numpy(),
+        x=columns,
+        y=rows,
+        zmin=0,
+        zmax=1,
+        colorscale=SEQUENTIAL,
+        texttemplate="%{z:.2f}",
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        hovertemplate="after %{y}<br>on %{x}<br>score %{z:.3f}<extra></extra>",
+        colorbar={"title": {"text": "score (0–1)", "side": "right"}, "thickness": 12},
+    )
+    axes = {
+        "xaxis": {"title": {"text": "evaluated on task"}, "showgrid": False, "tickangle": -30},
+        "yaxis": {"title": {"text": "after training"}, "autorange": "reversed", "showgrid": False},
+    }
+    return go.Figure(heat, layout(title, 190 + 34 * len(rows), **axes))

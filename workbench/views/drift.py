@@ -1,0 +1,93 @@
+"""Router drift: where one task's inputs are sent after each later task, by layer."""
+
+from typing import Any, ClassVar
+
+import pandas as pd
+import panel as pn
+import panel_material_ui as pmui
+
+from workbench import figures
+from workbench.store import MEAN_LAYER, Store, at_layer, layer_names, overlap
+from workbench.views._base import NO_RUNS, View, card
+
+ABOUT = (
+    "ω(x) = softmax(W_G x) is a token's routing over the experts. Its mean over the test inputs of one task is "
+    "measured after that task and after every later one. **Overlap** = Σ min(p, q) of the two distributions: 1 is "
+    "unchanged routing, 0 means that the tokens now go to other experts."
+)
+
+
+class RouterDrift(View):
+    """Expert distribution over stages for the chosen layer, overlap curves, overlap of every layer."""
+
+    title: ClassVar[str] = "Router drift"
+    order: ClassVar[int] = 10
+
+    def __init__(self, store: Store, **params: Any):
+        super().__init__(store, **params)
+        self.chosen = pmui.MultiChoice(label="Runs", options={}, value=[], width=380)
+        self.probe = pmui.Select(label="Inputs of", options={}, width=200)
+        self.layer = pmui.DiscreteSlider(label="Layer", options={MEAN_LAYER: None}, value=None, width=280)
+        self.distribution, self.curve, self.heatmap = self.plot(), self.plot(), self.plot()
+        self.labels: list[str] = []
+        self.routing = self.drifted = pd.DataFrame()
+        self.watch(self.chosen, self._load)
+        self.watch(self.probe, self._load)
+        self.watch(self.layer, self._draw_distribution)
+        self.refresh()
+
+    def fill(self) -> None:
+        """Offer the runs of the chosen benchmark and draw them."""
+        table = self.store.overview()
+        table = table[
+            (table["benchmark"] == self.benchmark.value) & (table["state"] != "damaged") & (table["tasks"] > 0)
+        ]
+        self.labels = list(table["label"])
+        options = dict(zip(table["label"], table["run"], strict=True))
+        tasks = self.store.tasks(table["run"].iloc[0]) if len(table) else []
+        probes = {f"Task {index + 1} · {task}": index for index, task in enumerate(tasks)}
+        kept = [run for run in self.chosen.value if run in options.values()]
+        with self.quiet():
+            self.chosen.param.update(options=options, value=kept or self._with_experts(table))
+            probe = self.probe.value if self.probe.value in probes.values() else next(iter(probes.values()), None)
+            self.probe.param.update(options=probes, value=probe)
+        self._load()
+
+    def _with_experts(self, table: pd.DataFrame) -> list[str]:
+        return [run for run in table["run"] if len(self.store.routing([run]))][:4]
+
+    def _load(self) -> None:
+        self.routing = self.store.routing(self.chosen.value, self.probe.value or 0)
+        names = layer_names(self.routing["layer"])
+        self.routing = self.routing.assign(layer=self.routing["layer"].map(names))
+        self.tell("" if self.labels else NO_RUNS)
+        if self.labels and self.routing.empty:
+            self.tell(
+                "Choose at least one run whose method has experts (for example same) and that has finished this task."
+            )
+        self.drifted = overlap(self.routing)
+        options: dict[str, str | None] = {MEAN_LAYER: None} | {name: name for name in names.values()}
+        value = self.layer.value if self.layer.value in options.values() else None
+        with self.quiet():
+            self.layer.param.update(options=options, value=value)
+        self._draw_distribution()
+        task = f"Task {(self.probe.value or 0) + 1}"
+        self.show(
+            self.curve,
+            figures.overlap_curve(self.drifted, self.labels, f"Overlap with {task}'s own routing, mean over layers"),
+        )
+        self.show(self.heatmap, figures.overlap_heatmap(self.drifted, f"Overlap with {task}'s own routing, by layer"))
+
+    def _draw_distribution(self) -> None:
+        part, drifted = at_layer(self.routing, self.layer.value), at_layer(self.drifted, self.layer.value)
+        where = f"layer {self.layer.value}" if self.layer.value else MEAN_LAYER
+        title = f"Expert activation of Task {(self.probe.value or 0) + 1}'s inputs, {where}"
+        self.show(self.distribution, figures.expert_distribution(part, drifted, title))
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        controls = pmui.Row(
+            self.benchmark, self.probe, self.chosen, self.layer, self.refresh_button, margin=(12, 0, 0, 0)
+        )
+        right = pmui.Column(card(self.curve), card(self.heatmap), sizing_mode="stretch_width")
+        pictures = pmui.Row(card(self.distribution), right, sizing_mode="stretch_width")
+        return pmui.Column(controls, self.note, pictures, pn.pane.Markdown(ABOUT), sizing_mode="stretch_width")

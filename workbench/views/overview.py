@@ -1,0 +1,107 @@
+"""Overview: which runs there are, what each scored, and how they compare."""
+
+from typing import Any, ClassVar
+
+import pandas as pd
+import panel as pn
+import panel_material_ui as pmui
+
+from same.metrics import FORMULAS, NAMES
+from workbench import figures
+from workbench.store import VARIANTS, Store
+from workbench.views._base import NO_RUNS, View, card
+
+SHOWN = ("last", "mean", "learning", "bwt", "fwt", "forgetting")
+PLAIN_SELECTION = """
+.tabulator-row.tabulator-selected, .tabulator-row.tabulator-selected:hover {
+  background: inherit !important; color: inherit !important;
+}
+"""
+READINGS = (
+    "**strict** is the benchmark's own rule; **normalised** forgives letter case, articles, punctuation and number "
+    "words. Their difference is format drift. "
+    "R[t][i] is the score on task i after training task t, T the number of tasks."
+)
+
+
+class Overview(View):
+    """Run table, score matrix of one run, metrics of the ticked runs, glossary."""
+
+    title: ClassVar[str] = "Overview"
+    order: ClassVar[int] = 0
+
+    def __init__(self, store: Store, **params: Any):
+        super().__init__(store, **params)
+        self.variant = pmui.Select(label="Scoring", options=list(VARIANTS), value=VARIANTS[0], width=150)
+        self.run = pmui.Select(label="Score matrix of", options={}, width=240)
+        self.table = pn.widgets.Tabulator(
+            pd.DataFrame(),
+            disabled=True,
+            show_index=False,
+            selectable="checkbox",
+            hidden_columns=["run", "problem"],
+            formatters={name: {"type": "money", "precision": 3, "thousand": ""} for name in NAMES},
+            header_tooltips={name: FORMULAS[name] for name in NAMES},
+            titles={"label": "run"},
+            text_align=dict.fromkeys(["tasks", "seed", *SHOWN], "right"),
+            widths={"fingerprint": 150, "seed": 70, "tasks": 80},
+            layout="fit_columns",
+            stylesheets=[PLAIN_SELECTION],
+            max_height=230,
+            sizing_mode="stretch_width",
+        )
+        self.matrix, self.comparison = self.plot(), self.plot()
+        self.glossary = pmui.Accordion(("What the metrics mean", pn.pane.Markdown(_glossary())), active=[])
+        self.watch(self.variant, self.fill)
+        self.watch(self.run, self._draw_matrix)
+        self.watch(self.table, self._draw_comparison, "selection")
+        self.refresh()
+
+    def fill(self) -> None:
+        """Offer the runs of the chosen benchmark and draw them."""
+        table = self.store.overview(self.variant.value)
+        table = table[table["benchmark"] == self.benchmark.value].reset_index(drop=True)
+        damaged = [problem for problem in table["problem"] if problem]
+        if table.empty:
+            self.tell(NO_RUNS)
+        else:
+            self.tell("  ".join(damaged), "warning")
+        columns = ["run", "label", "state", "tasks", *SHOWN, "seed", "fingerprint", "problem"]
+        options = {row.label: row.run for row in table.itertuples() if row.state != "damaged"}
+        value = self.run.value if self.run.value in options.values() else next(reversed(options.values()), None)
+        with self.quiet():
+            self.table.value = table[columns]
+            self.table.selection = [index for index, state in enumerate(table["state"]) if state != "damaged"]
+            self.run.param.update(options=options, value=value)
+        self._draw_matrix()
+        self._draw_comparison()
+
+    def _draw_matrix(self) -> None:
+        if self.run.value is None:
+            return self.show(self.matrix, figures.score_matrix(pd.DataFrame()))
+        label = next(label for label, run in self.run.options.items() if run == self.run.value)
+        scores = self.store.scores(self.run.value, self.variant.value)
+        self.show(self.matrix, figures.score_matrix(scores, f"Score matrix of {label}, {self.variant.value}"))
+        return None
+
+    def _draw_comparison(self) -> None:
+        table = self.table.value
+        if table.empty:
+            return self.show(
+                self.comparison, figures.metric_comparison(pd.DataFrame(columns=["label", "metric", "value"]))
+            )
+        values = self.store.metrics(table["run"].iloc[self.table.selection], self.variant.value)
+        values = values[values["metric"].isin(SHOWN)]
+        self.show(
+            self.comparison, figures.metric_comparison(values, list(table["label"]), "Metrics of the ticked runs")
+        )
+        return None
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        controls = pmui.Row(self.benchmark, self.run, self.variant, self.refresh_button, margin=(12, 0, 0, 0))
+        pictures = pmui.Row(card(self.matrix), card(self.comparison), sizing_mode="stretch_width")
+        return pmui.Column(controls, self.note, card(self.table), pictures, self.glossary, sizing_mode="stretch_width")
+
+
+def _glossary() -> str:
+    return "\n".join([READINGS, "", *(f"- **{name}**: {FORMULAS[name]}" for name in NAMES)])
