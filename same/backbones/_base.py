@@ -40,6 +40,7 @@ class Backbone:
 
     name: ClassVar[str]
     title: ClassVar[str]
+    SHIPPED: ClassVar[str] = ""  # the checkpoint used when none is named
     TARGETS: ClassVar[str] = r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
 
     @dataclass(frozen=True)
@@ -60,25 +61,35 @@ class Backbone:
         return f"{block}_{'mid' if leaf == 'down_proj' else 'in'}"
 
     @classmethod
+    def checkpoint_of(cls, config: Config) -> str:
+        """The checkpoint a configuration stands for.
+
+        Raises:
+            InputError: none is named and the family ships none.
+        """
+        if not config.checkpoint and not cls.SHIPPED:
+            raise InputError(f"backbone {cls.name} must be given a checkpoint folder; got none. Use --set checkpoint=DIR.")
+        return config.checkpoint or cls.SHIPPED
+
+    @classmethod
     def load(cls, config: Config) -> Loaded:
-        """Load model and processor from ``config.checkpoint``.
+        """Load model and processor from the configuration's checkpoint.
 
         Raises:
             InputError: no such folder, or it does not hold a model and processor of this family.
         """
-        if not config.checkpoint:
-            raise InputError(f"backbone {cls.name} must be given a checkpoint folder; got none. Use --checkpoint.")
+        checkpoint = cls.checkpoint_of(config)
         try:
-            model = AutoModelForImageTextToText.from_pretrained(config.checkpoint, dtype=DTYPES[config.weights])
+            model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=DTYPES[config.weights])
             # Slow (Pillow) picture preparation everywhere, so that results do not depend on torchvision being there.
-            processor = AutoProcessor.from_pretrained(config.checkpoint, backend="pil")
+            processor = AutoProcessor.from_pretrained(checkpoint, backend="pil")
         except (OSError, ValueError, KeyError) as error:
             reason = re.sub(r"\s+", " ", str(error))[:300]
             raise InputError(
-                f"checkpoint must hold a model and a processor in Hugging Face layout; {config.checkpoint} does not: {reason}"
+                f"checkpoint must hold a model and a processor in Hugging Face layout; {checkpoint} does not: {reason}"
             ) from error
         model.requires_grad_(False).eval()
-        return Loaded(model, processor, cls.name, checkpoint_digest(config.checkpoint), cls)
+        return Loaded(model, processor, cls.name, checkpoint_digest(checkpoint), cls)
 
 
 def checkpoint_digest(checkpoint: str) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from same.backbones._base import Backbone, Loaded
-
-FOLDER = Path(__file__).parent / "tiny_llava"
+from same.backbones._base import Backbone
 
 
 class Tiny(Backbone):
@@ -15,8 +12,4 @@ class Tiny(Backbone):
 
     name = "tiny"
     title = "tiny-llava (embedded)"
-
-    @classmethod
-    def load(cls, config: Backbone.Config) -> Loaded:
-        """Load the shipped checkpoint unless ``config`` names another."""
-        return super().load(config if config.checkpoint else replace(config, checkpoint=str(FOLDER)))
+    SHIPPED = str(Path(__file__).parent / "tiny_llava")

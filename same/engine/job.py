@@ -112,7 +112,8 @@ class Job:
         """Everything that determines the result; its hash is the run's fingerprint. No path is in it."""
         request = self.request
         backbone = dataclasses.asdict(self.backbone_config)
-        digest = checkpoint_digest(backbone.pop("checkpoint"))
+        digest = checkpoint_digest(self.backbone.checkpoint_of(self.backbone_config))
+        del backbone["checkpoint"]
         return {
             "version": same.__version__,
             "benchmark": self.benchmark.name,
