@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from same.backbones._tiny import IMAGE_TOKENS, PATCH, SIDE, build_model, build_p
 from same.data import mini
 from same.data.mini._world import HUES, Sample
 
+T = TypeVar("T")
 TASKS = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
 WEIGHTS = {"scienceqa": 1.5, "textvqa": 1.0, "imagenet": 0.8, "gqa": 1.5, "vizwiz": 0.8, "grounding": 1.2, "vqav2": 1.2, "ocrvqa": 1.0}
 HELD_OUT = 10_000_000  # first index of the held-out pictures: training sources, other draws
@@ -48,6 +51,7 @@ class Recipe:
     language_steps: int = 4_000
     language_batch: int = 32
     language_rate: float = 2e-3
+    turns: int = 4
     weight_decay: float = 0.02
     minutes: float = 0.0  # a limit for each stage's schedule; 0 means by steps alone
 
@@ -240,6 +244,21 @@ def _tokenised(tokenizer: PreTrainedTokenizerFast, world: World) -> list[list[tu
     return [[(encode(f"\n{q} ASSISTANT:"), encode(f" {a}</s>")) for q, a in talk] for talk in world.talk]
 
 
+def _some_turns(generator: np.random.Generator, turns: list[T], most: int) -> list[T]:
+    return [turns[i] for i in generator.permutation(len(turns))[:most]]
+
+
+def _alike(generator: np.random.Generator, talk: list[list[tuple[list[int], list[int]]]], size: int) -> Iterator[np.ndarray]:
+    """One epoch of batches whose pictures have conversations of similar length, so that little is padding."""
+    lengths = np.array([sum(len(q) + len(a) for q, a in turns) for turns in talk])
+    order = generator.permutation(len(talk))
+    for start in range(0, len(order) - 16 * size + 1, 16 * size):
+        block = order[start : start + 16 * size]
+        block = block[np.argsort(lengths[block], kind="stable")]
+        for piece in generator.permutation(16):
+            yield block[piece * size : (piece + 1) * size]
+
+
 def train_language(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, world: World, held: World, recipe: Recipe, log: _Log) -> None:
     """Stage 2; projector and language model change in place, the tower does not."""
     prefix = torch.tensor(tokenizer("USER: ", add_special_tokens=False)["input_ids"])
@@ -253,26 +272,36 @@ def train_language(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTo
     features, held_features = features_of(world), features_of(held)
     talk, held_talk = _tokenised(tokenizer, world), _tokenised(tokenizer, held)
     trained = [*model.model.language_model.parameters(), *model.model.multi_modal_projector.parameters()]
-    optimizer = torch.optim.AdamW(trained, recipe.language_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    model.model.language_model.bfloat16()
+    model.model.multi_modal_projector.bfloat16()
+    masters = [parameter.detach().float() for parameter in trained]
+    optimizer = torch.optim.AdamW(masters, recipe.language_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
     generator = np.random.default_rng(recipe.seed + 1)
-    begun, order = time.monotonic(), np.empty(0, int)
+    begun, batches = time.monotonic(), iter(())
     for step in range(recipe.language_steps):
         progress = max(step / recipe.language_steps, (time.monotonic() - begun) / (60 * recipe.minutes) if recipe.minutes else 0)
         if progress >= 1:
             break
-        if len(order) < recipe.language_batch:
-            order = generator.permutation(len(talk))
-        rows, order = order[: recipe.language_batch], order[recipe.language_batch :]
+        rows = next(batches, None)
+        if rows is None:
+            batches = _alike(generator, talk, recipe.language_batch)
+            rows = next(batches)
         _cosine(optimizer, recipe.language_rate, progress)
-        packed = pack(tokenizer, [talk[i] for i in rows], offset)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, right = _packed_loss(model, prefix, features[rows].float(), packed)
-        optimizer.zero_grad()
+        packed = pack(tokenizer, [_some_turns(generator, talk[i], recipe.turns) for i in rows], offset)
+        loss, right = _packed_loss(model, prefix, features[rows].bfloat16(), packed)
+        model.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
+        for master, parameter in zip(masters, trained, strict=True):
+            master.grad = parameter.grad.float()
+        nn.utils.clip_grad_norm_(masters, 1.0)
         optimizer.step()
+        with torch.no_grad():
+            torch._foreach_copy_(trained, masters)
         if step % 100 == 99:
             log.add("language", step=step + 1, loss=loss.item(), token_accuracy=right.item())
+    model.float()
+    with torch.no_grad():
+        torch._foreach_copy_(trained, masters)
     with torch.no_grad():
         scores = [
             _packed_loss(model, prefix, held_features[i : i + 64].float(), pack(tokenizer, held_talk[i : i + 64], offset))
