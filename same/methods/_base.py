@@ -21,10 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from same.errors import InputError
 
 Batch = Mapping[str, Tensor]
 Reduce = Callable[[Tensor], None]
@@ -101,7 +103,13 @@ class RoutingProbe(Protocol):
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Settings of a method that has none."""
+    """Settings of a method; a field annotated with `Literal` accepts its choices only."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value, choices = getattr(self, name), get_args(hint)
+            if get_origin(hint) is Literal and value not in choices:
+                raise InputError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}.")
 
 
 class Method:

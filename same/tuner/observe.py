@@ -53,11 +53,14 @@ class Observation:
         model: holds MoE-LoRA layers.
         input_key: names the input a layer reads.
         covariance: also track the covariance of each distinct input.
+        centered: remove the mean from it.
     """
 
     FIELDS = ("weight", "largest", "energy", "tokens")
 
-    def __init__(self, model: nn.Module, input_key: Callable[[str], str], *, covariance: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, input_key: Callable[[str], str], *, covariance: bool = False, centered: bool = False
+    ) -> None:
         layers = moe_layers(model)
         seen: set[str] = set()
         self.layers: dict[int, ObservedLayer] = {}
@@ -67,7 +70,9 @@ class Observation:
             self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen)
             if covariance and key not in seen:
                 dtype = torch.promote_types(layer.router.dtype, torch.float32)
-                self.trackers[key] = CovarianceTracker(layer.in_features, dtype=dtype, device=layer.router.device)
+                self.trackers[key] = CovarianceTracker(
+                    layer.in_features, centered=centered, dtype=dtype, device=layer.router.device
+                )
             seen.add(key)
         first = next(iter(layers.values()))
         shape = (len(layers), first.num_experts)

@@ -1,0 +1,136 @@
+"""The rules at work on parameters: all layers that read one input, all their experts, in one product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from same.maths.curvature import scale_output_factors
+from same.maths.scaling import Scaling
+from same.tuner import MoELoraLinear
+
+
+@dataclass
+class Rules:
+    """What an input's spectrum asks of the layers that read it; None asks nothing.
+
+    Args:
+        router: scales changes of router weights.
+        experts: scales changes of the experts' A.
+        root: V diag(√σ) of past inputs, for the rule on the experts' B.
+        output_damping: relative damping of that rule.
+    """
+
+    router: Scaling | None = None
+    experts: Scaling | None = None
+    root: Tensor | None = None
+    output_damping: float = 0.1
+
+
+@dataclass
+class InputGroup:
+    """The layers that read one input, in the model's order."""
+
+    layers: list[MoELoraLinear] = field(default_factory=list)
+    rules: Rules = field(default_factory=Rules)
+    resting: dict[int, Tensor] = field(default_factory=dict)  # layer position -> experts that do not train
+    _updates: bool = False
+    _routers: Tensor | None = None
+    _experts_a: Tensor | None = None
+    _experts_b: list[Tensor] = field(default_factory=list)
+
+    def set_active(self, position: int, mask: Tensor | None, *, keep: bool = False) -> None:
+        """Let only the experts that `mask` marks train in one layer; None lets all of them."""
+        layer = self.layers[position]
+        layer.set_active(mask, keep=keep)
+        self.resting.pop(position, None)
+        if mask is not None and not bool(mask.all()):
+            self.resting[position] = (~mask).nonzero().flatten().to(layer.router.device)
+
+    def rest_gradients_(self) -> None:
+        """Take the gradient from experts that rest, so that no optimiser moves them or their state."""
+        for position in self.resting:
+            layer = self.layers[position]
+            trained = set(layer.trained_experts)
+            for expert, factors in enumerate(zip(layer.experts_a, layer.experts_b, strict=True)):
+                if expert not in trained:
+                    for factor in factors:
+                        factor.grad = None
+
+    @torch.no_grad()
+    def scale_gradients_(self) -> None:
+        """G ← G P for routers and A; the r×r rule for B."""
+        rules = self.rules
+        if rules.router is not None:
+            _scale_gradients_(self._router_weights(), rules.router)
+        if rules.experts is not None:
+            _scale_gradients_(self._trained_a(), rules.experts)
+        if rules.root is None:
+            return
+        for layer in self.layers:
+            factors = [layer.experts_b[expert] for expert in layer.trained_experts]
+            if all(factor.grad is not None for factor in factors):
+                gradients = [factor.grad for factor in factors if factor.grad is not None]
+                scaled = self._scale_outputs(layer, torch.stack(gradients), rules.root)
+                torch._foreach_copy_(gradients, list(scaled.unbind()))
+
+    @torch.no_grad()
+    def remember(self, updates: bool) -> None:
+        """Keep what a step is compared with: all weights under a rule, and routers whose experts rest."""
+        rules = self.rules
+        self._updates, self._routers, self._experts_a = updates, None, None
+        self._experts_b = []
+        if self.resting or (updates and rules.router is not None):
+            self._routers = torch.cat(self._router_weights())
+        if updates and rules.experts is not None:
+            self._experts_a = torch.cat(self._trained_a())
+        if updates and rules.root is not None:
+            self._experts_b = [
+                torch.stack([layer.experts_b[expert] for expert in layer.trained_experts]) for layer in self.layers
+            ]
+
+    @torch.no_grad()
+    def scale_updates_(self) -> None:
+        """W ← W_old + (W − W_old) P, whatever the optimiser did; router rows of resting experts stay."""
+        rules = self.rules
+        if self._routers is not None:
+            weights = self._router_weights()
+            if self._updates and rules.router is not None:
+                _scale_update_(weights, self._routers, rules.router)
+            old = self._routers.split([len(weight) for weight in weights])
+            for position, rows in self.resting.items():
+                weights[position][rows] = old[position][rows]
+        if self._experts_a is not None and rules.experts is not None:
+            _scale_update_(self._trained_a(), self._experts_a, rules.experts)
+        if self._experts_b and rules.root is not None:
+            for layer, before in zip(self.layers, self._experts_b, strict=True):
+                factors: list[Tensor] = [layer.experts_b[expert] for expert in layer.trained_experts]
+                scaled = self._scale_outputs(layer, torch.stack(factors) - before, rules.root)
+                torch._foreach_copy_(factors, list((before + scaled).unbind()))
+        self._routers = self._experts_a = None
+        self._experts_b = []
+
+    def _scale_outputs(self, layer: MoELoraLinear, deltas: Tensor, root: Tensor) -> Tensor:
+        inputs = torch.stack([layer.experts_a[expert] for expert in layer.trained_experts])
+        return scale_output_factors(deltas, inputs, root, self.rules.output_damping)
+
+    def _router_weights(self) -> list[Tensor]:
+        return [layer.router for layer in self.layers]
+
+    def _trained_a(self) -> list[Tensor]:
+        return [layer.experts_a[expert] for layer in self.layers for expert in layer.trained_experts]
+
+
+def _scale_gradients_(parameters: Sequence[Tensor], rule: Scaling) -> None:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        scaled = rule.apply(torch.cat(gradients))
+        torch._foreach_copy_(gradients, list(scaled.split([len(gradient) for gradient in gradients])))
+
+
+def _scale_update_(parameters: Sequence[Tensor], before: Tensor, rule: Scaling) -> None:
+    scaled = before + rule.apply(torch.cat(list(parameters)) - before)
+    torch._foreach_copy_(list(parameters), list(scaled.split([len(parameter) for parameter in parameters])))

@@ -1,0 +1,248 @@
+"""The three mechanisms in training: what they keep still, when they act, and that every process decides alike."""
+
+import threading
+
+import pytest
+import torch
+
+from same.errors import SnapshotError
+from same.maths.curvature import degradation, scale_output_factors
+
+QUIET = {"freeze_threshold": -1.0}  # no expert rests
+ALWAYS = {"freeze_threshold": 0.9, "freeze_warmup": 0.0, "freeze_every": 2}
+
+
+def change(method, before, after):
+    """ΔW of every router, and of every expert's product B A, by layer."""
+    routers, products = {}, {}
+    for name in method.layers:
+        old, new = ({key.split(f"{name}.")[1]: w[key] for key in w if f"{name}." in key} for w in (before, after))
+        routers[name] = new["lora_router.default"] - old["lora_router.default"]
+        products[name] = torch.stack(
+            [
+                new[f"lora_B.default.{i}"] @ new[f"lora_A.default.{i}"]
+                - old[f"lora_B.default.{i}"] @ old[f"lora_A.default.{i}"]
+                for i in range(4)
+            ]
+        )
+    return routers, products
+
+
+def old_energy(method, deltas):
+    return sum(
+        float(degradation(delta, method.spectra[method.input_key(name)].matrix().float()).sum())
+        for name, delta in deltas.items()
+    )
+
+
+@pytest.mark.parametrize("apply_to", ["update", "both"])
+def test_a_blocked_update_leaves_the_router_alone_on_old_inputs(apply_to, make_method, train, weights):
+    method = make_method(
+        "same_plus", gain="zero", energy_threshold=0.99, apply_to=apply_to, curvature_on="none", **QUIET
+    )
+    train(method, 0)
+    spectra, before = method.spectra, weights(method)
+    train(method, 1)
+    routers, _ = change(method, before, weights(method))
+    for name, delta in routers.items():
+        spectrum = spectra[method.input_key(name)]
+        protected = spectrum.eigenvectors[:, : spectrum.rank(0.99)].float()
+        assert delta.norm() > 0.01
+        assert (delta @ protected).norm() < 1e-5 * delta.norm()
+
+
+def test_same_plus_moves_old_outputs_less_than_moelora(make_method, train, weights):
+    drift = {}
+    for name, settings in {"moelora": {}, "same_plus": QUIET}.items():
+        method, reference = make_method(name, **settings), make_method("same_plus", **QUIET)
+        train(method, 0)
+        train(reference, 0)
+        before = weights(method)
+        train(method, 1)
+        reference_spectra = reference
+        routers, products = change(reference_spectra, before, weights(method))
+        drift[name] = (old_energy(reference, routers), old_energy(reference, products))
+    assert drift["same_plus"][0] < 0.5 * drift["moelora"][0]
+    assert drift["same_plus"][1] < 0.5 * drift["moelora"][1]
+
+
+def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(make_method, train, weights):
+    """Plain SGD, one step: ΔA_i and ΔW_G are −lr·G P² (both sides), ΔB_i is −lr·G (C_z/μ_z + I)⁻¹ with the new A_i."""
+    method, plain = (make_method("same_plus", **QUIET) for _ in range(2))
+    for each in (method, plain):
+        train(each, 0)
+    before = weights(method)
+
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    plain._first, begin = True, plain.begin_task
+    plain.begin_task = lambda task: (begin(task), setattr(plain, "_first", True))
+    train(plain, 1, 1, optimizer=sgd, end=False)
+    train(method, 1, 1, optimizer=sgd, end=False)
+    free, held = weights(plain), weights(method)
+    for key, group in method.groups.items():
+        spectrum = method.spectra[key]
+        mu = spectrum.mean_eigenvalue
+        covariance = spectrum.matrix()
+        scaling = mu * torch.linalg.inv(covariance + mu * torch.eye(spectrum.dim, dtype=torch.float64))
+        root = spectrum.eigenvectors * spectrum.eigenvalues.sqrt()
+        for name in [n for n, layer in method.layers.items() if layer in group.layers]:
+            prefix = f"base_model.model.{name}."
+            for kind in ["lora_router.default", *(f"lora_A.default.{i}" for i in range(4))]:
+                delta = (free[prefix + kind] - before[prefix + kind]).double()
+                torch.testing.assert_close(
+                    (held[prefix + kind] - before[prefix + kind]).double(),
+                    delta @ scaling @ scaling,
+                    rtol=1e-3,
+                    atol=1e-6,
+                )
+            for i in range(4):
+                b, a = f"{prefix}lora_B.default.{i}", f"{prefix}lora_A.default.{i}"
+                delta = (free[b] - before[b]).double()[None]
+                once = scale_output_factors(delta, before[a].double()[None], root, 0.1)
+                expected = scale_output_factors(once, held[a].double()[None], root, 0.1)[0]
+                torch.testing.assert_close((held[b] - before[b]).double(), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen_forward", ["skip", "keep"])
+@pytest.mark.parametrize("apply_to", ["gradient", "update", "both"])
+def test_resting_experts_and_their_router_rows_do_not_move(apply_to, frozen_forward, make_method, train, weights):
+    method = make_method("same", apply_to=apply_to, curvature_on="AB", frozen_forward=frozen_forward, **ALWAYS)
+    train(method, 0)
+    history = []
+    train(method, 1, 8, each=lambda _: history.append((method.active.clone(), weights(method))))
+    rested = 0
+    for (mask, before), (_, after) in zip(history, history[1:], strict=False):
+        for row, name in enumerate(method.layers):
+            prefix = f"base_model.model.{name}."
+            for expert in range(4):
+                pairs = [(w[f"{prefix}lora_router.default"][expert], w[f"{prefix}lora_A.default.{expert}"], w[f"{prefix}lora_B.default.{expert}"]) for w in (before, after)]  # fmt: skip  # noqa: E501
+                still = [torch.equal(old, new) for old, new in zip(*pairs, strict=True)]
+                assert still == [not bool(mask[row, expert])] * 3
+                rested += sum(still)
+    assert rested > 0
+    assert all(mask.any(-1).all() for mask, _ in history)
+
+
+def test_nothing_acts_in_the_first_task(make_method, train):
+    method = make_method("same", **ALWAYS)
+    masks = []
+    train(method, 0, each=lambda _: masks.append(method.active.clone()))
+    assert all(mask.all() for mask in masks)
+    assert method.drain_events() == []
+    assert {row["frozen"] for row in method.snapshot_tables().activation} == {False}
+
+
+def test_scores_are_taken_after_the_warmup_and_then_every_so_often(make_method, train):
+    method = make_method("same", freeze_warmup=0.25, freeze_every=3, freeze_threshold=0.9)
+    train(method, 0)
+    train(method, 1, 12)
+    events = method.drain_events()
+    assert [data["step"] for kind, data in events if kind == "freeze"] == [3, 6, 9]
+    assert method.drain_events() == []
+    assert all(1 <= count <= 4 for _, data in events for count in data["active"].values())
+    rows = method.snapshot_tables().activation
+    assert sorted({row["step"] for row in rows}) == [3, 6, 9, 12]
+    assert set(rows[0]) == {"layer", "expert", "utilization", "importance", "score", "frozen", "step"}
+    assert any(row["frozen"] for row in rows)
+
+
+def test_all_experts_are_active_after_a_task(make_method, train):
+    method = make_method("same", **ALWAYS)
+    train(method, 0)
+    train(method, 1)
+    assert all(len(layer.trained_experts) == 4 for layer in method.layers.values())
+
+
+def test_importance_is_the_token_weighted_mean_over_past_tasks_only(make_method, train):
+    method = make_method("same", **QUIET)
+    train(method, 0)
+    first = method.importance()
+    seen = []
+    train(method, 1, 4, each=lambda _: seen.append(method.importance()))
+    assert all(torch.equal(value, first) for value in seen)
+    tokens = method.past_tokens[0]
+    assert not torch.equal(method.importance(), first)
+    assert tokens == (6 + 4) * (10 + 8 + 6)
+
+
+@pytest.mark.parametrize(("geometry", "changes"), [("running", [True, False, True, False]), ("history", [False] * 4)])
+def test_router_rules_are_refreshed_in_the_running_geometry_only(geometry, changes, make_method, train):
+    method = make_method("same", router_geometry=geometry, refresh_steps=2, **QUIET)
+    train(method, 0)
+    method.begin_task_rules = None
+    rules = []
+    begin = method.begin_task
+
+    def begin_and_note(task):
+        begin(task)
+        rules.append([group.rules.router for group in method.groups.values()])
+
+    method.begin_task = begin_and_note
+    train(method, 1, 4, each=lambda _: rules.append([group.rules.router for group in method.groups.values()]))
+    found = [any(new is not old for new, old in zip(b, a, strict=True)) for a, b in zip(rules, rules[1:], strict=False)]
+    assert found == changes
+
+
+def test_covariance_is_kept_once_per_distinct_input_and_adds_over_tasks(make_method, train):
+    method = make_method("same_plus", **QUIET)
+    train(method, 0)
+    train(method, 1)
+    assert len(method.spectra) == 4
+    assert {spectrum.tokens for spectrum in method.spectra.values()} == {12 * 24}
+    tables = method.snapshot_tables()
+    names = {name.rpartition(".")[2] for name in tables.spectra}
+    assert names == {"eigenvalues", "eigenvectors", "tokens", "trace"}
+    assert {name.rpartition(".")[0] for name in tables.spectra} == set(method.spectra)
+
+
+def test_every_process_has_the_same_spectra_and_masks(make_method, train):
+    """Two processes, as threads with an all-reduce between them, see different batches."""
+    methods = [make_method("same", **ALWAYS, refresh_steps=2) for _ in range(2)]
+    barrier, box, masks = threading.Barrier(2), [None, None], [[], []]
+
+    def all_reduce(rank):
+        def reduce(tensor):
+            box[rank] = tensor.clone()
+            barrier.wait()
+            total = box[0] + box[1]
+            barrier.wait()
+            tensor.copy_(total)
+
+        return reduce
+
+    def work(rank):
+        try:
+            for index in range(2):
+                train(
+                    methods[rank],
+                    index,
+                    rank=rank,
+                    reduce=all_reduce(rank),
+                    each=lambda _: masks[rank].append(methods[rank].active.clone()),
+                )
+        except BaseException:
+            barrier.abort()
+            raise
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(masks[0]) == 12
+    assert all(torch.equal(a, b) for a, b in zip(*masks, strict=True))
+    assert not all(mask.all() for mask in masks[0])
+    for key, spectrum in methods[0].spectra.items():
+        assert torch.equal(spectrum.eigenvectors, methods[1].spectra[key].eigenvectors)
+        assert spectrum.tokens == methods[1].spectra[key].tokens == 2 * 12 * 24
+
+
+def test_a_state_of_other_adapters_is_refused(make_method, train):
+    method = make_method("same")
+    train(method, 0)
+    with pytest.raises(SnapshotError, match=r"importance\.energy"):
+        make_method("same", num_experts=2).load_state_dict(method.state_dict())
+    with pytest.raises(SnapshotError, match="is missing"):
+        make_method("same").load_state_dict({})
