@@ -53,7 +53,7 @@ def prepare(benchmark: Benchmark, root: Path | None = None, progress: bool = Tru
     root = data_root() if root is None else root
     if benchmark.builder is None:
         return _found(benchmark, root / benchmark.name)
-    folder = root / f"{benchmark.name}-{_digest(benchmark)}"
+    folder = root / f"{benchmark.name}-{data_digest(benchmark)}"
     if folder.is_dir():
         return folder
     try:
@@ -78,7 +78,8 @@ def _found(benchmark: Benchmark, folder: Path) -> Path:
     return folder
 
 
-def _digest(benchmark: Benchmark) -> str:
+def data_digest(benchmark: Benchmark) -> str:
+    """What determines the content of a built benchmark, in 8 hexadecimal digits."""
     builder = import_module(BUILDERS[benchmark.builder or ""])
     files = [(t.key, t.train, t.test, t.images, t.train_items, t.test_items) for t in benchmark.tasks]
     content = json.dumps([LAYOUT, builder.VERSION, benchmark.seed, files])
