@@ -12,7 +12,8 @@ from same.scorers._reading import Row, normal_form, scorer
 LETTERS = "ABCDE"
 _SAID = re.compile(r"The answer is ([A-E])\.")
 _LOOSE = re.compile(
-    r"(?:(?:the )?(?:answer|option|choice)(?: is)?:? ?)?[(\[]?([A-E])(?:[)\].:](?:\s.*)?)?", re.IGNORECASE | re.DOTALL
+    r"(?:(?:the )?(?:answer|option|choice)(?: is)?:? ?)?[(\[]?([A-E])(?!.*answer is)(?:[)\].:](?:\s.*)?)?",
+    re.IGNORECASE | re.DOTALL,
 )
 _LISTED = re.compile(r"^\s*\(?([A-E])[.):]\s*(.+?)\s*$", re.MULTILINE)
 _INLINE = re.compile(r"\(([A-E])\)\s*([^()]+?)\s*(?=\([A-E]\)|$)", re.MULTILINE)

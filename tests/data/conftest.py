@@ -34,7 +34,7 @@ def manifest(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def training(name: str, image: str | None = "one.png") -> dict[str, Any]:
+def training_content(name: str, image: str | None = "one.png") -> dict[str, Any]:
     question = "What is this?"
     turns = [
         {"from": "human", "value": f"<image>\n{question}" if image else question},
@@ -43,7 +43,7 @@ def training(name: str, image: str | None = "one.png") -> dict[str, Any]:
     return {"id": name, "conversations": turns} | ({"image": image} if image else {})
 
 
-def testing(name: str, image: str | None = "one.png") -> dict[str, Any]:
+def item(name: str, image: str | None = "one.png") -> dict[str, Any]:
     return {"question_id": name, "text": "What is this?", "answer": "bird"} | ({"image": image} if image else {})
 
 
@@ -61,10 +61,10 @@ def folder(tmp_path: Path) -> Path:
         for index, name in enumerate(("one.png", "two.png")):
             Image.new("RGB", (80, 64), (200 * index, 100, 0)).save(root / images / name)
     rows = {
-        "birds/train.json": [training("a"), training("b", None), training("c", "two.png")],
-        "birds/test.json": [testing("1"), testing("2", None), testing("3", "two.png")],
-        "boxes/train.json": [training("a")],
-        "boxes/test.json": [testing("1") | {"answer_bbox": "[0.1, 0.2, 0.5, 0.75]", "size": [80, 64]}],
+        "birds/train.json": [training_content("a"), training_content("b", None), training_content("c", "two.png")],
+        "birds/test.json": [item("1"), item("2", None), item("3", "two.png")],
+        "boxes/train.json": [training_content("a")],
+        "boxes/test.json": [item("1") | {"answer_bbox": "[0.1, 0.2, 0.5, 0.75]", "size": [80, 64]}],
     }
     for name, content in rows.items():
         (root / name).parent.mkdir(exist_ok=True)

@@ -97,7 +97,9 @@ def test_a_mutated_manifest_loads_or_is_refused_in_our_own_words(
     manifest: Callable[[str], Path], place: int, cut: int, put: str
 ) -> None:
     path = manifest((GOOD[:place] + put + GOOD[place + cut :]).encode("utf-8", "replace").decode())
+    said = str(path)
     try:
-        assert load_benchmark(path).tasks
+        load_benchmark(path)
     except ManifestError as error:
-        assert str(path) in str(error)
+        said = str(error)
+    assert str(path) in said
