@@ -1,6 +1,7 @@
 # Python 3.11+, pip and make are all that must be there. `make help` lists the targets.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
@@ -12,6 +13,8 @@ PORT ?= 5006
 PIP_ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 IN_PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+# Classes of plug-in files are found by the file's name, not by an import.
+PLUGIN := ^(same/(methods|backbones)|workbench/(views|widgets))/[a-z]\w*\.py:[0-9]+: unused class
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
@@ -46,8 +49,8 @@ check: $(STAMP)  ## style, types, imports, spelling, dead code, copies, dependen
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/python -m vulture
-	$(BIN)/python -m pylint same workbench
+	@echo vulture; out="$$($(BIN)/python -m vulture)" || test $$? = 3 && ! grep -Ev '$(PLUGIN)' <<<"$$out" | grep .
+	$(BIN)/symilar --duplicates 8 --ignore-comments $$(find same workbench -name '*.py') | tee /dev/stderr | grep duplicates=0 >/dev/null
 	$(BIN)/python -m deptry .
 
 format: $(STAMP)  ## put the code into shape (ruff's formatter and safe fixes)
