@@ -141,7 +141,12 @@ def evaluate_stage(session: Session, stage: int) -> list[dict[str, Any]]:
         key = session.job.benchmark.tasks[index].key
         answers[key] = answer_task(session, index, session.method)
         session.record(
-            "evaluate", stage=stage, task=index, key=key, **answers[key].scores, seconds=time.perf_counter() - began
+            "evaluate",
+            stage=stage,
+            task=index,
+            key=key,
+            scores=answers[key].scores,
+            seconds=time.perf_counter() - began,
         )
     _write(session, session.folder.predictions(stage), answers)
     seen = {task.key for task in session.job.benchmark.tasks[: stage + 1]}
@@ -172,7 +177,7 @@ def evaluate_zero_shot(session: Session) -> None:
         answers = {}
         for index, task in enumerate(session.job.benchmark.tasks):
             answers[task.key] = answer_task(session, index)
-            session.record("evaluate", stage=None, task=index, key=task.key, **answers[task.key].scores)
+            session.record("evaluate", stage=None, task=index, key=task.key, scores=answers[task.key].scores)
         _write(session, shared, answers)
     if session.processes.is_main:
         shared.verify()
@@ -189,7 +194,7 @@ def _agree(session: Session, here: bool) -> bool:
 
 def _shared_zero_shot(session: Session) -> SealedFolder:
     settings = session.job.settings
-    names = ("version", "manifest", "backbone", "test_items")
+    names = ("version", "data", "tasks", "backbone", "test_items")
     key = fingerprint({name: settings[name] for name in names} | {"precision": session.job.train.precision})
     path = session.folder.path.parents[1] / f".{ZERO_SHOT}" / key
     return SealedFolder(path, "Delete that folder and run the same command again.")

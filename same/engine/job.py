@@ -17,10 +17,12 @@ import same
 from same import registry
 from same.backbones._base import Backbone, checkpoint_digest
 from same.data.manifest import Benchmark, load_benchmark
+from same.data.prepare import data_digest
 from same.errors import InputError
 from same.methods._base import Method, MethodConfig
-from same.runs import RunFolder, fingerprint
+from same.runs import RunFolder
 
+TASK_SETTINGS = ("key", "train", "test", "images", "scorer", "max_new_tokens")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
 
@@ -117,7 +119,8 @@ class Job:
         return {
             "version": same.__version__,
             "benchmark": self.benchmark.name,
-            "manifest": fingerprint(dataclasses.asdict(self.benchmark)),
+            "data": data_digest(self.benchmark) if self.benchmark.builder else None,
+            "tasks": [{name: getattr(task, name) for name in TASK_SETTINGS} for task in self.benchmark.tasks],
             "method": {"name": request.method, **dataclasses.asdict(self.method_config)},
             "train": dataclasses.asdict(self.train),
             "backbone": {"name": request.backbone, "digest": digest, **backbone},

@@ -15,6 +15,7 @@ import torch
 
 from same.engine.job import Job, Request
 from same.engine.session import check
+from same.engine.watch import display_for, follow
 from same.engine.worker import to_argument
 from same.errors import InputError, RunFailed
 from same.runs import RunFolder
@@ -212,9 +213,7 @@ class Run:
         Raises:
             RunFailed: it failed; the message holds the failing process's own error.
         """
-        from same.engine.watch import follow
-
-        await follow(self, style)
+        await follow(self, display_for(self, style))
         return self.result()
 
     def result(self) -> RunFolder:
@@ -234,4 +233,4 @@ class Run:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
         head = errors[0] if errors else "the processes ended without recording an error"
         tail = "\n".join(lines[-60:])
-        return f"Training failed: {head}. Last lines of {log}:\n{tail}"
+        return f"Training failed: {head}\nLast lines of {log}:\n{tail}"

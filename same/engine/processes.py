@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -81,7 +82,13 @@ class Processes:
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a request that is honoured after the step; a second SIGINT stops at once."""
+        """Turn SIGINT and SIGTERM into a request that is honoured after the step; a second SIGINT stops at once.
+
+        Python lets the main thread alone do so; in any other, signals keep what they did.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def ask(number: int, _frame: FrameType | None) -> None:
             if self._asked_to_stop and number == signal.SIGINT:

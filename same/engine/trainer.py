@@ -23,6 +23,7 @@ from same.engine.pace import Pace
 from same.engine.processes import Stopped
 from same.engine.session import Report, Session
 from same.engine.snapshot import finish_snapshot, restore, write_trained
+from same.errors import RunFailed
 from same.methods._base import Batch, Step, TaskContext
 from same.runs import RunFolder
 
@@ -172,7 +173,7 @@ class TaskTrainer:
         loss = self._loss.item() / processes.count / taken
         self._loss.zero_()
         if not math.isfinite(loss):
-            raise FloatingPointError(f"The loss must stay finite; got {loss} at step {done}. Lower learning_rate.")
+            raise RunFailed(f"The loss must stay finite; got {loss} at step {done}. Lower learning_rate.")
         rows = len(self.rows) * self.config.epochs / self.steps
         numbers = {"loss": loss, "learning_rate": learning_rate, "memory_mb": memory_mb(processes.device)}
         numbers |= self.pace.numbers(rows) | self.session.method.step_metrics()

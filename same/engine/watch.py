@@ -40,7 +40,7 @@ class Progress:
                 f"{event['samples_per_second']:.0f} samples/s  {duration(event['eta_seconds'])} left"
             )
         elif kind == "evaluate":
-            scores = f"{event['strict']:.3f} strict, {event['normalised']:.3f} normalised"
+            scores = ", ".join(f"{score:.3f} {variant}" for variant, score in event["scores"].items())
             self.line = f"{self.place(event)}: {event['key']} {scores}"
             return self.line
         elif kind == "task_end":
@@ -136,9 +136,8 @@ def display_for(run: "Run", style: str | None) -> Callable[[Event], None]:
     return Text() if style == "text" else lambda _event: None
 
 
-async def follow(run: "Run", style: str | None) -> None:
+async def follow(run: "Run", show: Callable[[Event], None]) -> None:
     """Show a run's events until it ends; being cancelled or interrupted stops the run first."""
-    show = display_for(run, style)
     shown = 0
     try:
         while True:

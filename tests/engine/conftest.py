@@ -1,6 +1,7 @@
 """A benchmark of three colours-and-corners tasks and a randomly initialised tiny backbone: everything in seconds."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from PIL import Image
 
 from same.backbones import _tiny
 from same.engine.job import Request
+from same.engine.trainer import train
+from same.runs import RunFolder
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "white": (245, 245, 245)}
 TASKS = {
@@ -16,7 +19,7 @@ TASKS = {
     "letter": ("Which letter does the colour begin with?", lambda name: name[0].upper()),
     "length": ("How many letters has the colour?", lambda name: str(len(name))),
 }
-TRAIN, TEST = 18, 5
+TRAIN, TEST = 10, 5
 
 
 def row_of(key, split, index):
@@ -58,21 +61,29 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def ask(data, checkpoint, tmp_path, monkeypatch):
+@pytest.fixture(scope="session")
+def ask(data, checkpoint):
     """Make a request on the small benchmark; settings as keywords."""
-    monkeypatch.setenv("SAME_DATA", str(data))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SAME_DATA", str(data))
 
-    def make(method="lora", processes=1, seed=0, runs=None, train_items=None, **settings):
+    def make(runs, method="lora", processes=1, seed=0, **settings):
         settings = {"checkpoint": str(checkpoint), "batch_size": 4, "log_every": 1, **settings}
-        return Request(
-            benchmark=str(data / "colours.yaml"),
-            method=method,
-            processes=processes,
-            seed=seed,
-            runs=str(runs or tmp_path / "runs"),
-            train_items=train_items,
-            settings=settings,
-        )
+        return Request(str(data / "colours.yaml"), method, seed, processes, str(runs), settings=settings)
 
-    return make
+    yield make
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def finished(ask, tmp_path_factory):
+    """A finished run of sequential LoRA; to be copied before it is changed."""
+    return train(ask(tmp_path_factory.mktemp("finished")))
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run to do harm to, in a runs folder of its own."""
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.path.parents[2], runs)
+    return RunFolder(runs / finished.path.relative_to(finished.path.parents[2]))

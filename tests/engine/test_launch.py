@@ -1,0 +1,187 @@
+"""Training in processes of its own: commands and environment; real processes watched, stopped and found again."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from same.engine import launch
+from same.engine.job import request_of, resolve
+from same.engine.processes import Processes
+from same.engine.watch import Text, display_for, follow
+from same.engine.worker import to_argument
+from same.errors import InputError, RunFailed
+
+
+def begin(request):
+    """Start a request's processes."""
+    return launch.launch(request)
+
+
+def follow_until(run, kind, act):
+    """Watch a run to its end and act once, at the first event of a kind."""
+    acted = []
+
+    def show(event):
+        if event["kind"] == kind and not acted:
+            acted.append(event)
+            act()
+
+    asyncio.run(follow(run, show))
+    return acted
+
+
+# -- without processes ------------------------------------------------------------------------------------------------
+
+
+def test_one_process_is_started_plainly_and_two_by_torchs_launcher(ask, tmp_path):
+    one, two = (launch.command(resolve(ask(tmp_path, processes=count))) for count in (1, 2))
+    assert one[1:3] == ["-m", "same.engine.worker"]
+    assert two[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    assert json.loads(two[-1])["processes"] == 2
+
+
+def test_the_environment_of_a_parent_does_not_reach_the_processes(monkeypatch):
+    names = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "MPLBACKEND", "JPY_PARENT_PID"}
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    found = launch.child_environment(2)
+    assert not names & set(found)
+    assert found["ACCELERATE_USE_CPU"] == "true"
+    assert found["PYTHONUNBUFFERED"] == "1"
+
+
+def test_a_world_of_another_size_than_asked_is_refused():
+    with pytest.raises(RunFailed, match="must have 2 processes; the launcher started 1"):
+        Processes(2)
+
+
+def test_the_request_comes_back_from_the_run_folder(ask, finished):
+    found = request_of(finished)
+    assert json.loads(to_argument(found)) == json.loads(to_argument(ask(finished.path.parents[2])))
+
+
+def test_a_finished_run_is_attached_with_its_outcome(finished, copied):
+    assert launch.attach(finished.path).outcome == "done"
+    copied.events_path.unlink()
+    with pytest.raises(InputError, match="has no start"):
+        launch.attach(copied.path)
+
+
+def test_a_run_whose_processes_vanished_counts_as_failed(copied):
+    lines = copied.events_path.read_text().splitlines(keepends=True)
+    copied.events_path.write_text("".join(lines[:-1]))
+    run = launch.attach(copied.path)
+    assert run.outcome == "failed"
+    with pytest.raises(RunFailed, match="without recording an error"):
+        run.result()
+
+
+def test_text_keeps_a_line_an_evaluation_and_a_task(finished, capsys):
+    show = Text(sys.stdout)
+    for event in finished.events():
+        show(event)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("zero-shot: colour")
+    assert sum("finished in" in line for line in lines) == 3
+    assert lines[-1] == "done"
+
+
+def test_an_unknown_style_is_named(finished):
+    with pytest.raises(InputError, match="style must be one of widget, text, none"):
+        display_for(launch.attach(finished.path), "fancy")
+
+
+# -- with processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_started_run_is_nobodys_child_and_gives_the_same_result(ask, finished, tmp_path):
+    run = begin(ask(tmp_path))
+    own = {process.pid for process in psutil.Process().children(recursive=True)}
+    assert not own & {process.pid for process in run._alive()}
+    with pytest.raises(InputError, match="is being trained already"):
+        follow_until(run, "step", lambda: begin(ask(tmp_path)))
+    assert run.wait() == "done"
+    assert launch.attach(run.path).outcome == "done"
+    assert run.result().scores() == finished.scores()
+
+
+@pytest.mark.slow
+def test_a_stopped_run_is_recorded_and_goes_on(ask, finished, tmp_path):
+    run = begin(ask(tmp_path))
+    assert follow_until(run, "step", run.stop)
+    assert run.outcome == "interrupted"
+    assert run.result().events("interrupted")
+    again = begin(ask(tmp_path))
+    assert again.wait() == "done"
+    assert run.folder.scores() == finished.scores()
+
+
+@pytest.mark.slow
+def test_a_run_outlives_the_process_that_started_it(ask, finished, tmp_path):
+    code = (
+        "import asyncio, json, sys; from same.engine import job, launch, watch; "
+        "run = launch.launch(job.Request(**json.loads(sys.argv[1]))); print(run.path); "
+        "asyncio.run(watch.follow(run, lambda event: sys.exit(0)))"
+    )
+    command = [sys.executable, "-c", code, to_argument(ask(tmp_path))]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    folder = launch.RunFolder(printed.strip().splitlines()[-1])
+    run = launch.attach(folder.path)
+    assert run.wait() == "done"
+    assert folder.scores() == finished.scores()
+
+
+@pytest.mark.slow
+def test_a_failing_run_raises_with_its_own_error(ask, tmp_path):
+    run = begin(ask(tmp_path, learning_rate=1e30))
+    with pytest.raises(RunFailed, match="loss must stay finite"):
+        asyncio.run(run.watch("none"))
+
+
+def weights(run, index):
+    return load_file(run.snapshot(index).file("adapter/adapter_model.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("method", ["lora", "moelora", "same", "same_plus"])
+def test_two_processes_give_what_one_gives(ask, tmp_path, method):
+    settings = {"method": method, "learning_rate": 1e-3}
+    one, two = (begin(ask(tmp_path, processes=count, **settings)) for count in (1, 2))
+    assert [one.wait(), two.wait()] == ["done", "done"], two.failure()
+    losses = [[event["loss"] for event in run.folder.events("step")] for run in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    found, expected = weights(two.folder, 0), weights(one.folder, 0)
+    assert all(abs(found[name] - expected[name]).max() < 1e-4 for name in expected)
+    tables = [run.folder.read_predictions(2, "letter") for run in (one, two)]
+    assert list(tables[0]["question_id"]) == list(tables[1]["question_id"])
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_processes_agree_to_stop(ask, tmp_path):
+    run = begin(ask(tmp_path, processes=2, epochs=20))
+    assert follow_until(run, "step", run.stop)
+    assert run.outcome == "interrupted"
+    assert "Error" not in run.failure()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_the_rank_that_was_killed_is_named(ask, tmp_path):
+    run = begin(ask(tmp_path, processes=2, epochs=20))
+
+    def kill():
+        children = run._processes[0].children(recursive=True)
+        next(child for child in children if child.environ().get("RANK") == "1").kill()
+
+    assert follow_until(run, "step", kill)
+    assert run.outcome == "failed"
+    with pytest.raises(RunFailed, match=r"(?s)rank\s*: 1.*SIGKILL"):
+        run.result()
