@@ -60,8 +60,8 @@ def test_a_missing_manifest_file_is_named(tmp_path: Path) -> None:
     ("find", "replace", "said"),
     [
         ("title: T\n", "", r"the file\.title must be given"),
-        ("title: T", "titel: T", r"the file must hold only the keys .*got titel\. Did you mean title\?"),
-        ("title: One", "titel: One", r"tasks\[0\] must hold only .*got titel"),
+        ("title: T", "titles: T", r"the file must hold only the keys .*got titles\. Did you mean title\?"),
+        ("title: One", "titles: One", r"tasks\[0\] must hold only .*got titles"),
         ("key: one, ", "", r"tasks\[0\]\.key must be given"),
         ("key: one", "key: One", r"key must be lower-case"),
         ("key: two", "key: one", r"tasks\[1\]\.key must differ from every other; got one"),
