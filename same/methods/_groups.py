@@ -61,14 +61,14 @@ class InputGroup:
                         factor.grad = None
 
     @torch.no_grad()
-    def scale_gradients_(self) -> None:
-        """G ← G P for routers and A; the r×r rule for B."""
+    def scale_gradients_(self, outputs: bool) -> None:
+        """G ← G P for routers and A; and the r×r rule for B if `outputs`."""
         rules = self.rules
         if rules.router is not None:
             _scale_gradients_(self._router_weights(), rules.router)
         if rules.experts is not None:
             _scale_gradients_(self._trained_a(), rules.experts)
-        if rules.root is None:
+        if rules.root is None or not outputs:
             return
         for layer in self.layers:
             factors = [layer.experts_b[expert] for expert in layer.trained_experts]

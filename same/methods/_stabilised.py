@@ -16,6 +16,7 @@ from same.maths.covariance import CovarianceTracker, Spectrum
 from same.maths.curvature import curvature_scaling
 from same.maths.freezing import active_experts, expert_scores
 from same.maths.routing import router_scaling
+from same.maths.scaling import Scaling
 from same.methods._base import Batch, Layout, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
 from same.methods._experts import ExpertConfig, ExpertMethod
 from same.methods._groups import InputGroup, Rules
@@ -40,7 +41,7 @@ class StabilisedConfig(ExpertConfig):
         damping_absolute: μ in the unit of the eigenvalues instead.
         output_damping: μ_z of the rule on B, in units of its own mean eigenvalue.
         normalise: scale the damped inverse by μ, so that unseen directions keep their full step.
-        apply_to: the gradient before the step, the finished update after it, or both.
+        apply_to: the gradient before the step, the finished update after it, or both (B then after it only).
         freeze_threshold: τ, experts that score below it rest (scores lie in [−1, 1]).
         freeze_warmup: share of a task's steps before the first score.
         freeze_every: optimiser steps between two scores.
@@ -125,7 +126,7 @@ class StabilisedMethod(ExpertMethod):
         for group in self.groups.values():
             group.rest_gradients_()
             if self.config.apply_to != "update":
-                group.scale_gradients_()
+                group.scale_gradients_(outputs=self.config.apply_to == "gradient")
             group.remember(updates=self.config.apply_to != "gradient")
 
     def after_step(self, step: Step) -> None:
@@ -175,7 +176,7 @@ class StabilisedMethod(ExpertMethod):
             rules.root = held.eigenvectors * held.eigenvalues.sqrt()
         return rules
 
-    def _router_rule(self, held: Spectrum) -> Any:
+    def _router_rule(self, held: Spectrum) -> Scaling:
         config = self.config
         return router_scaling(
             held,

@@ -21,7 +21,12 @@ class TinyLayout:
 
 
 @pytest.fixture
-def make_method(make_llava) -> Callable[..., Method]:
+def layout() -> TinyLayout:
+    return TinyLayout()
+
+
+@pytest.fixture
+def make_method(make_llava, layout) -> Callable[..., Method]:
     """A factory of attached methods; equal seeds give equal adapters."""
 
     def make(name: str, **settings: Any) -> Method:
@@ -31,7 +36,7 @@ def make_method(make_llava) -> Callable[..., Method]:
         method = kind(kind.Config(**settings))
         model = make_llava()
         torch.manual_seed(3)
-        method.attach(model, TinyLayout()).train()
+        method.attach(model, layout).train()
         return method
 
     return make

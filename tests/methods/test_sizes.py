@@ -8,28 +8,22 @@ from same.methods.moelora import MoELora
 from same.methods.same import Same
 from same.methods.same_plus import SamePlus
 
-from .conftest import TinyLayout  # noqa: TID252
-
 
 def trained(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def test_lora_trains_as_many_parameters_as_the_experts(make_llava):
+def test_lora_trains_as_many_parameters_as_the_experts(make_llava, layout):
     lora, experts = Lora(), MoELora()
-    ratio = trained(lora.attach(make_llava(), TinyLayout())) / trained(experts.attach(make_llava(), TinyLayout()))
+    ratio = trained(lora.attach(make_llava(), layout)) / trained(experts.attach(make_llava(), layout))
     assert ratio == pytest.approx(1, abs=0.02)
 
 
 def test_presets_differ_as_the_methods_say():
     paper, plus = Same.Config(), SamePlus.Config()
-    assert (paper.router_geometry, paper.gain, paper.curvature_on, paper.apply_to) == (
-        "running",
-        "inverse",
-        "A",
-        "gradient",
-    )
-    assert (plus.router_geometry, plus.gain, plus.curvature_on, plus.apply_to) == ("history", "damped", "AB", "both")
+    names = ("router_geometry", "gain", "curvature_on", "apply_to")
+    assert [getattr(paper, name) for name in names] == ["running", "inverse", "A", "gradient"]
+    assert [getattr(plus, name) for name in names] == ["history", "damped", "AB", "both"]
 
 
 @pytest.mark.parametrize(

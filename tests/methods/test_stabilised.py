@@ -1,6 +1,7 @@
 """The three mechanisms in training: what they keep still, when they act, and that every process decides alike."""
 
 import threading
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,19 +13,19 @@ QUIET = {"freeze_threshold": -1.0}  # no expert rests
 ALWAYS = {"freeze_threshold": 0.9, "freeze_warmup": 0.0, "freeze_every": 2}
 
 
+def factors(method, weights, name):
+    """Router [n, d], A [n, r, d] and B [n, m, r] of a layer."""
+    prefix = f"base_model.model.{name}."
+    a, b = (torch.stack([weights[f"{prefix}lora_{which}.default.{i}"] for i in range(4)]) for which in "AB")
+    return weights[f"{prefix}lora_router.default"], a, b
+
+
 def change(method, before, after):
     """ΔW of every router, and of every expert's product B A, by layer."""
     routers, products = {}, {}
     for name in method.layers:
-        old, new = ({key.split(f"{name}.")[1]: w[key] for key in w if f"{name}." in key} for w in (before, after))
-        routers[name] = new["lora_router.default"] - old["lora_router.default"]
-        products[name] = torch.stack(
-            [
-                new[f"lora_B.default.{i}"] @ new[f"lora_A.default.{i}"]
-                - old[f"lora_B.default.{i}"] @ old[f"lora_A.default.{i}"]
-                for i in range(4)
-            ]
-        )
+        (router, a, b), (old_router, old_a, old_b) = factors(method, after, name), factors(method, before, name)
+        routers[name], products[name] = router - old_router, b @ a - old_b @ old_a
     return routers, products
 
 
@@ -59,8 +60,7 @@ def test_same_plus_moves_old_outputs_less_than_moelora(make_method, train, weigh
         train(reference, 0)
         before = weights(method)
         train(method, 1)
-        reference_spectra = reference
-        routers, products = change(reference_spectra, before, weights(method))
+        routers, products = change(reference, before, weights(method))
         drift[name] = (old_energy(reference, routers), old_energy(reference, products))
     assert drift["same_plus"][0] < 0.5 * drift["moelora"][0]
     assert drift["same_plus"][1] < 0.5 * drift["moelora"][1]
@@ -68,41 +68,31 @@ def test_same_plus_moves_old_outputs_less_than_moelora(make_method, train, weigh
 
 def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(make_method, train, weights):
     """Plain SGD, one step: ΔA_i and ΔW_G are −lr·G P² (both sides), ΔB_i is −lr·G (C_z/μ_z + I)⁻¹ with the new A_i."""
-    method, plain = (make_method("same_plus", **QUIET) for _ in range(2))
-    for each in (method, plain):
-        train(each, 0)
-    before = weights(method)
 
     def sgd(parameters):
         return torch.optim.SGD(parameters, lr=0.1)
 
-    plain._first, begin = True, plain.begin_task
-    plain.begin_task = lambda task: (begin(task), setattr(plain, "_first", True))
+    method = make_method("same_plus", **QUIET)
+    plain = make_method("same_plus", gain="none", curvature_on="none", **QUIET)
+    train(plain, 0)
+    train(method, 0)
+    before = weights(method)
     train(plain, 1, 1, optimizer=sgd, end=False)
     train(method, 1, 1, optimizer=sgd, end=False)
     free, held = weights(plain), weights(method)
-    for key, group in method.groups.items():
+    for key in method.groups:
         spectrum = method.spectra[key]
         mu = spectrum.mean_eigenvalue
         covariance = spectrum.matrix()
         scaling = mu * torch.linalg.inv(covariance + mu * torch.eye(spectrum.dim, dtype=torch.float64))
         root = spectrum.eigenvectors * spectrum.eigenvalues.sqrt()
-        for name in [n for n, layer in method.layers.items() if layer in group.layers]:
-            prefix = f"base_model.model.{name}."
-            for kind in ["lora_router.default", *(f"lora_A.default.{i}" for i in range(4))]:
-                delta = (free[prefix + kind] - before[prefix + kind]).double()
-                torch.testing.assert_close(
-                    (held[prefix + kind] - before[prefix + kind]).double(),
-                    delta @ scaling @ scaling,
-                    rtol=1e-3,
-                    atol=1e-6,
-                )
-            for i in range(4):
-                b, a = f"{prefix}lora_B.default.{i}", f"{prefix}lora_A.default.{i}"
-                delta = (free[b] - before[b]).double()[None]
-                once = scale_output_factors(delta, before[a].double()[None], root, 0.1)
-                expected = scale_output_factors(once, held[a].double()[None], root, 0.1)[0]
-                torch.testing.assert_close((held[b] - before[b]).double(), expected, rtol=1e-3, atol=1e-6)
+        for name in [n for n in method.layers if method.input_key(n) == key]:
+            old, loose, kept = (factors(method, w, name) for w in (before, free, held))
+            for i in (0, 1):  # router, A
+                found, expected = (kept[i] - old[i]).double(), (loose[i] - old[i]).double() @ scaling @ scaling
+                torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+            expected = scale_output_factors((loose[2] - old[2]).double(), kept[1].double(), root, 0.1)
+            torch.testing.assert_close((kept[2] - old[2]).double(), expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("frozen_forward", ["skip", "keep"])
@@ -113,12 +103,11 @@ def test_resting_experts_and_their_router_rows_do_not_move(apply_to, frozen_forw
     history = []
     train(method, 1, 8, each=lambda _: history.append((method.active.clone(), weights(method))))
     rested = 0
-    for (mask, before), (_, after) in zip(history, history[1:], strict=False):
+    for (mask, before), (_, after) in pairwise(history):
         for row, name in enumerate(method.layers):
-            prefix = f"base_model.model.{name}."
+            pairs = list(zip(factors(method, before, name), factors(method, after, name), strict=True))
             for expert in range(4):
-                pairs = [(w[f"{prefix}lora_router.default"][expert], w[f"{prefix}lora_A.default.{expert}"], w[f"{prefix}lora_B.default.{expert}"]) for w in (before, after)]  # fmt: skip  # noqa: E501
-                still = [torch.equal(old, new) for old, new in zip(*pairs, strict=True)]
+                still = [torch.equal(old[expert], new[expert]) for old, new in pairs]
                 assert still == [not bool(mask[row, expert])] * 3
                 rested += sum(still)
     assert rested > 0
@@ -171,7 +160,6 @@ def test_importance_is_the_token_weighted_mean_over_past_tasks_only(make_method,
 def test_router_rules_are_refreshed_in_the_running_geometry_only(geometry, changes, make_method, train):
     method = make_method("same", router_geometry=geometry, refresh_steps=2, **QUIET)
     train(method, 0)
-    method.begin_task_rules = None
     rules = []
     begin = method.begin_task
 
@@ -181,7 +169,7 @@ def test_router_rules_are_refreshed_in_the_running_geometry_only(geometry, chang
 
     method.begin_task = begin_and_note
     train(method, 1, 4, each=lambda _: rules.append([group.rules.router for group in method.groups.values()]))
-    found = [any(new is not old for new, old in zip(b, a, strict=True)) for a, b in zip(rules, rules[1:], strict=False)]
+    found = [any(new is not old for new, old in zip(b, a, strict=True)) for a, b in pairwise(rules)]
     assert found == changes
 
 
@@ -213,15 +201,12 @@ def test_every_process_has_the_same_spectra_and_masks(make_method, train):
         return reduce
 
     def work(rank):
+        def note(_):
+            masks[rank].append(methods[rank].active.clone())
+
         try:
             for index in range(2):
-                train(
-                    methods[rank],
-                    index,
-                    rank=rank,
-                    reduce=all_reduce(rank),
-                    each=lambda _: masks[rank].append(methods[rank].active.clone()),
-                )
+                train(methods[rank], index, rank=rank, reduce=all_reduce(rank), each=note)
         except BaseException:
             barrier.abort()
             raise
