@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of the closed world; single digits, and coordinates on the grid of sixteenths, are tokens."""
+    """A byte-level BPE tokenizer; single digits, and coordinates on the grid of sixteenths, are tokens."""
     tokenizer = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])

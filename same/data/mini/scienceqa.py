@@ -1,4 +1,4 @@
-"""mini-ScienceQA: lettered questions on elements, flags, animals, masses and materials; the answer is one capital letter."""
+"""mini-ScienceQA: lettered questions on elements, flags, animals, masses and materials; one capital letter answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def _elements() -> dict[str, tuple[int, str, str, str]]:
 def _countries() -> dict[str, tuple[str, str]]:
     """Country code to name and region, from Gapminder's table."""
     rows = table("gapminder_regions.csv")
-    known = {code: (name, region) for name, region, code in zip(rows["Country"], rows["Group"], rows["ID"], strict=True)}
+    known = {
+        code: (name, region) for name, region, code in zip(rows["Country"], rows["Group"], rows["ID"], strict=True)
+    }
     return {code: known[code] for code in COUNTRIES if code in known}
 
 
@@ -72,7 +74,9 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     return choice(rng, (_element, _flag, _animal, _mass, _material))(rng)
 
 
-def _sample(image: Image.Image, question: tuple[str, str, tuple[tuple[str, str], ...]], parts: list[Part], caption: str) -> Sample:
+def _sample(
+    image: Image.Image, question: tuple[str, str, tuple[tuple[str, str], ...]], parts: list[Part], caption: str
+) -> Sample:
     text, letter, talk = question
     return Sample(image, text, letter, parts=tuple(parts), talk=(("Describe the picture.", caption), *talk))
 
@@ -101,7 +105,7 @@ def _flag(rng: np.random.Generator) -> Sample:
     code = choice(rng, list(_countries()))
     name, region = _countries()[code]
     drawing = icon(flag_character(code), int(rng.integers(48, 61)))
-    box = paste(image, drawing, rng.integers(0, 65 - drawing.width), rng.integers(4, 61 - drawing.height))
+    box = paste(image, drawing, rng.integers(0, 65 - drawing.width), rng.integers(0, 65 - drawing.height))
     caption = f"The flag of {name}, a country in {region}."
     if rng.random() < 0.5:
         names = [country for country, _ in _countries().values()]
@@ -146,10 +150,10 @@ def _material(rng: np.random.Generator) -> Sample:
     image, part = _one_thing(rng, label)
     if label in MATERIALS:
         material = MATERIALS[label]
-        question = multiple_choice(rng, "Which material is this object mostly made of?", material, list(MATERIALS.values()), 3)
+        question = multiple_choice(
+            rng, "Which material is this object mostly made of?", material, list(MATERIALS.values()), 3
+        )
         return _sample(image, question, [part], f"The picture shows {an(label)}, mostly made of {material}.")
     origin = "animal" if label in FROM_ANIMALS else "plant"
     question = multiple_choice(rng, "Is this food from a plant or from an animal?", origin, ["plant", "animal"], 2)
     return _sample(image, question, [part], f"The picture shows {an(label)}, a food from {an(origin)}.")
-
-
