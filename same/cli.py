@@ -203,7 +203,7 @@ def _print_scores(summary: dict[str, Any]) -> None:
     for variant, rows in summary["variants"].items():
         print(f"\n{variant} score on each task (columns) after training each task (rows)")
         print(" " * width + "".join(f"{key:>12}" for key in summary["tasks"]))
-        print(f"{'zero-shot':{width}}{_cells(summary['zero_shot'][variant] or [])}")
+        print(f"{'zero-shot':{width}}{_cells(summary['zero_shot'][variant] or [None] * len(rows))}")
         for key, row in zip(summary["tasks"], rows, strict=False):
             print(f"{key:{width}}{_cells(row)}")
     variants = list(summary["variants"])

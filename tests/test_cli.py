@@ -46,7 +46,7 @@ def test_show_gives_every_metric_in_every_reading(same, run):
 def test_show_prints_the_matrix_with_gaps_for_tasks_not_seen(same, run):
     code, out, _ = same("show", "--run", run.path)
     assert code == 0
-    assert "one              0.500           ·" in out
+    assert "one             0.500           ·" in out
     assert "forgetting" in out
 
 

@@ -234,15 +234,18 @@ def evaluate_run(run: RunFolder, report: Report | None = None) -> None:
     if changed:
         raise InputError(f"{run.path} can only be evaluated with its own settings; now {'; '.join(changed)}.")
     session.hold()
-    evaluate_zero_shot(session)
-    session.attach()
-    for stage in range(finished):
-        if not run.predictions(stage).exists:
-            restore(session, run.snapshot(stage))
-            evaluate_stage(session, stage)
-    collect_scores(run, session.job.benchmark.keys, finished)
-    if finished == len(session.rows.test):
-        shutil.rmtree(run.path / "state", ignore_errors=True)
+    try:
+        evaluate_zero_shot(session)
+        session.attach()
+        for stage in range(finished):
+            if not run.predictions(stage).exists:
+                restore(session, run.snapshot(stage))
+                evaluate_stage(session, stage)
+        collect_scores(run, session.job.benchmark.keys, finished)
+        if finished == len(session.rows.test):
+            shutil.rmtree(run.path / "state", ignore_errors=True)
+    finally:
+        session.release()
 
 
 # -- scores of the run ---------------------------------------------------------------------------------------------

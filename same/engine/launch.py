@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from same.runs import RunFolder
 CONFIGS = Path(__file__).parent / "configs"
 ENDINGS = ("done", "interrupted", "failed")
 LOG = "train.log"
+LINGER_SECONDS = 40  # torch's launcher gives the other ranks 30 s before it writes which one failed first
 # A parent's own distributed or notebook settings must not reach the training processes.
 STRIPPED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MPLBACKEND", "JPY_PARENT_PID")
 STRIPPED_PREFIXES = ("MASTER_", "TORCHELASTIC_", "ACCELERATE_")
@@ -163,12 +165,13 @@ class Run:
     @property
     def outcome(self) -> str | None:
         """None while it runs; else done, interrupted or failed (also when the processes ended without a word)."""
-        if self._alive():
-            return None
-        ends = [event["kind"] for event in self.events() if event["kind"] in ENDINGS]
-        if "failed" in ends or not ends:
-            return "interrupted" if self._asked_to_stop and not ends else "failed"
-        return str(ends[-1])
+        ends = {event["kind"]: event["time"] for event in self.events() if event["kind"] in ENDINGS}
+        if not ends:
+            return None if self._alive() else "interrupted" if self._asked_to_stop else "failed"
+        if "failed" in ends:
+            ago = datetime.now(UTC) - datetime.fromisoformat(ends["failed"])
+            return None if self._alive() and ago.total_seconds() < LINGER_SECONDS else "failed"
+        return None if is_training(self.folder) else list(ends)[-1]
 
     def _alive(self) -> list[psutil.Process]:
         named = [pair for event in self.events() if event["kind"] == "start" for pair in event["running"]]

@@ -146,6 +146,12 @@ class Session:
                 "--runs folder."
             ) from None
 
+    def release(self) -> None:
+        """Let others into the run folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def record(self, kind: str, **data: Any) -> None:
         """Add an event to the run and report it; only the main process does."""
         if self.processes.is_main:

@@ -54,6 +54,8 @@ def train(request: Request, report: Report | None = None) -> RunFolder:
                 text = f"{type(error).__name__}: {error}"
                 session.folder.append_event("failed", rank=session.processes.rank, error=text)
             raise
+        finally:
+            session.release()
     session.processes.wait()
     return session.folder
 

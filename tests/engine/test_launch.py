@@ -74,7 +74,9 @@ def test_a_finished_run_is_attached_with_its_outcome(finished, copied):
 
 def test_a_run_whose_processes_vanished_counts_as_failed(copied):
     lines = copied.events_path.read_text().splitlines(keepends=True)
-    copied.events_path.write_text("".join(lines[:-1]))
+    start = json.loads(lines[0])
+    start["running"] = [[pid, 0.0] for pid, _ in start["running"]]
+    copied.events_path.write_text("".join([json.dumps(start) + "\n", *lines[1:-1]]))
     run = launch.attach(copied.path)
     assert run.outcome == "failed"
     with pytest.raises(RunFailed, match="without recording an error"):

@@ -7,6 +7,7 @@ import signal
 import pytest
 from safetensors.numpy import load_file
 
+from same.engine.evaluate import evaluate_run
 from same.engine.processes import Stopped
 from same.engine.trainer import train
 from same.errors import DataError, InputError, RunFailed, SnapshotError
@@ -122,6 +123,16 @@ def test_a_damaged_snapshot_is_named_before_anything_is_trained(ask, copied):
     path.write_bytes(content)
     with pytest.raises(SnapshotError, match=r"task_01/adapter/adapter_model\.safetensors is damaged"):
         train(ask(copied.path.parents[2]))
+
+
+def test_missing_predictions_are_answered_again_from_the_snapshot(copied, finished):
+    before = copied.read_predictions(1, "colour")
+    shutil.rmtree(copied.predictions(1).path)
+    (copied.path / "scores.json").unlink()
+    evaluate_run(copied)
+    assert copied.read_predictions(1, "colour").equals(before)
+    assert copied.scores() == finished.scores()
+    assert not (copied.path / "state").exists()
 
 
 def test_without_training_every_stage_scores_as_the_backbone(ask, tmp_path):
