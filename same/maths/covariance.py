@@ -120,10 +120,6 @@ class CovarianceTracker:
         copy.merge(self)
         return copy
 
-    def reset_(self) -> None:
-        for tensor in self._tensors():
-            tensor.zero_()
-
     def spectrum(self) -> Spectrum:
         """Eigendecomposition in float64 (waits for the device)."""
         tokens = float(self.tokens)

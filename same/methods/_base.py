@@ -65,10 +65,6 @@ class TaskContext:
     steps: int
     reduce: Reduce = reduce_nothing
 
-    @property
-    def is_first(self) -> bool:
-        return self.index == 0
-
 
 @dataclass(frozen=True)
 class Step:

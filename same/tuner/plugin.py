@@ -26,8 +26,8 @@ def register() -> None:
 def _add_member(enumeration: Any, name: str) -> None:
     """Add a string member to an enumeration, which Python itself offers no way to do."""
     member = str.__new__(enumeration, name)
-    member._name_, member._value_, member.__objclass__ = name, name, enumeration
-    member._sort_order_ = len(enumeration._member_names_)
+    order = len(enumeration._member_names_)
+    vars(member).update(_name_=name, _value_=name, __objclass__=enumeration, _sort_order_=order)
     enumeration._member_names_.append(name)
     enumeration._member_map_[name] = member
     enumeration._value2member_map_[name] = member
