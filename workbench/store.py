@@ -108,10 +108,9 @@ def _labels(table: pd.DataFrame) -> list[str]:
     """The shortest of method, seed and fingerprint that tells the runs of one benchmark apart."""
     seeds = table.groupby(["benchmark", "method"])["seed"].transform("nunique")
     twins = table.groupby(["benchmark", "method", "seed"])["run"].transform("size")
-    return [
-        row.method + (f" · seed {row.seed}" if several else "") + (f" · {row.fingerprint[:6]}" if twin > 1 else "")
-        for row, several, twin in zip(table.itertuples(), seeds > 1, twins, strict=True)
-    ]
+    seed = (" · seed " + table["seed"]).where(seeds > 1, "")
+    fingerprint = (" · " + table["fingerprint"].str[:6]).where(twins > 1, "")
+    return list(table["method"] + seed + fingerprint)
 
 
 def _routing_table(folder: RunFolder, after: int) -> pd.DataFrame:

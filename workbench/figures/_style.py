@@ -1,9 +1,10 @@
 """Palette, marks and layout shared by every figure; colour never carries a meaning alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A8A", "#F0E442")
@@ -73,6 +74,12 @@ def empty(message: str, height: int = 240) -> go.Figure:
     note = {"text": message, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     hidden: Mapping[str, Any] = {"visible": False}
     return go.Figure(layout=layout("", height, annotations=[note], xaxis=hidden, yaxis=hidden))
+
+
+def groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each name in a column, in the order the names first appear."""
+    for name, part in table.groupby(column, sort=False):
+        yield str(name), part
 
 
 def task_ticks(count: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures._style import empty, layout, marks
+from workbench.figures._style import empty, groups, layout, marks
 
 
 def metric_comparison(metrics: pd.DataFrame, order: Sequence[str] = (), title: str = "Metrics by run") -> go.Figure:
@@ -35,7 +35,7 @@ def metric_comparison(metrics: pd.DataFrame, order: Sequence[str] = (), title: s
             cliponaxis=False,
             hovertemplate=f"{label}<br>%{{x}} %{{y:.3f}}<extra></extra>",
         )
-        for label, part in metrics.groupby("label", sort=False)
+        for label, part in groups(metrics, "label")
     ]
     low, high = min(0.0, float(metrics["value"].min())), max(0.0, float(metrics["value"].max()))
     axes = {

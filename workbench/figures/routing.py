@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, SEQUENTIAL, empty, layout, marks, task_ticks
+from workbench.figures._style import OKABE_ITO, SEQUENTIAL, empty, groups, layout, marks, task_ticks
 
 _NOTHING = "No routing was recorded: pick a run whose method has experts, with at least one finished task."
 
@@ -29,7 +29,7 @@ def expert_distribution(
     )
     for row, label in enumerate(labels, start=1):
         part = routing[routing["label"] == label]
-        figure.add_traces([_expert_bar(expert, bars, row == 1) for expert, bars in part.groupby("expert")], row, 1)
+        figure.add_traces([_expert_bar(int(expert), bars, row == 1) for expert, bars in groups(part, "expert")], row, 1)
         figure.add_trace(_overlap_text(overlap[overlap["label"] == label]), row, 1)
     stages = int(routing["after"].max()) + 1
     figure.update_layout(layout(title, 140 + 190 * len(labels), barmode="stack", bargap=0.12, hovermode="closest"))
@@ -41,21 +41,21 @@ def expert_distribution(
 
 
 def _expert_bar(expert: int, part: pd.DataFrame, legend: bool) -> go.Bar:
-    name = f"E{int(expert) + 1}"
+    name = f"E{expert + 1}"
     return go.Bar(
         x=part["after"],
         y=part["weight"],
         name=name,
         legendgroup=name,
         showlegend=legend,
-        marker={"color": OKABE_ITO[int(expert) % len(OKABE_ITO)]},
+        marker={"color": OKABE_ITO[expert % len(OKABE_ITO)]},
         text=[name if weight >= 0.09 else "" for weight in part["weight"]],
         constraintext="none",
         textposition="inside",
         insidetextanchor="middle",
         textangle=0,
         textfont={"size": 10, "color": "#111111"},
-        hovertemplate=f"expert {int(expert) + 1}<br>after task %{{x}}<br>mean ω %{{y:.3f}}<extra></extra>",
+        hovertemplate=f"expert {expert + 1}<br>after task %{{x}}<br>mean ω %{{y:.3f}}<extra></extra>",
     )
 
 
@@ -95,7 +95,7 @@ def overlap_curve(
             marker={"symbol": style[label].marker, "size": 9, "color": style[label].colour, "opacity": 1},
             hovertemplate=f"{label}<br>overlap %{{y:.3f}}<extra></extra>",
         )
-        for label, part in mean.groupby("label", sort=False)
+        for label, part in groups(mean, "label")
     ]
     low = float(mean["overlap"].min())
     axes = {

@@ -16,9 +16,9 @@ def score_matrix(scores: pd.DataFrame, title: str = "Score matrix") -> go.Figure
     if scores.empty:
         return empty("No task of this run has been evaluated yet.")
     matrix = scores.pivot(index="after", columns="task_index", values="score").sort_index()
-    names = scores.drop_duplicates("task_index").set_index("task_index")["task"]
-    columns = [f"{index + 1} {names[index]}" for index in matrix.columns]
-    rows = ["zero-shot" if after < 0 else f"Task {after + 1}" for after in matrix.index]
+    names = dict(zip(scores["task_index"], scores["task"], strict=True))
+    columns = [f"{index + 1} {names[index]}" for index in map(int, matrix.columns)]
+    rows = ["zero-shot" if after < 0 else f"Task {after + 1}" for after in map(int, matrix.index)]
     heat = go.Heatmap(
         z=matrix.to_numpy(),
         x=columns,

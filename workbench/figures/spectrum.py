@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures._style import DASHES, empty, layout, mark
+from workbench.figures._style import DASHES, empty, groups, layout, mark
 
 
 def spectrum(energy: pd.DataFrame, threshold: float, title: str = "Spectrum of the layer's inputs") -> go.Figure:
@@ -17,7 +17,7 @@ def spectrum(energy: pd.DataFrame, threshold: float, title: str = "Spectrum of t
     if energy.empty:
         return empty("This run kept no covariance: its method does not use one.")
     lines = []
-    for index, (name, part) in enumerate(energy.groupby("input", sort=False)):
+    for index, (name, part) in enumerate(groups(energy, "input")):
         rank = int(part.loc[part["kept"] >= threshold, "k"].min())
         line = {"color": mark(index).colour, "dash": DASHES[index % len(DASHES)], "width": 2.5}
         lines.append(

@@ -1,0 +1,111 @@
+"""What a chain promises: order, refusals, skipping, kept failures, a report."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from same.errors import InputError, RunFailed
+from workbench.chain import reproduce
+from workbench.plan import load_chain
+
+
+def notebook(folder: Path, name: str, parameters: str | None, *cells: str) -> None:
+    tagged = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})] if parameters else []
+    book = nbformat.v4.new_notebook(cells=[*tagged, *(nbformat.v4.new_code_cell(cell) for cell in cells)])
+    book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(book, folder / f"{name}.ipynb")
+
+
+def chain(folder: Path, **content: object) -> str:
+    file = folder / "demo.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture()
+def books(tmp_path: Path) -> Path:
+    """Three notebooks that leave a line each in a log beside them."""
+    append = "from pathlib import Path\nwith Path('log').open('a') as log: log.write(word + '\\n')"
+    notebook(tmp_path, "one", "word: str = 'one'  # what to write\ncount: int = 1  # how often", append)
+    notebook(tmp_path, "two", "word: str = 'two'  # what to write", append, "print('<b>two</b>')")
+    notebook(tmp_path, "bare", None, "x = 1")
+    return tmp_path
+
+
+def log(folder: Path) -> list[str]:
+    return (folder / "log").read_text().split()
+
+
+def test_steps_come_after_what_they_need_and_a_matrix_makes_one_step_each(books: Path) -> None:
+    steps = {
+        "last": {"notebook": "two", "needs": ["first"]},
+        "first": {"notebook": "one", "matrix": {"word": ["a", "b"]}},
+    }
+    plan = load_chain(chain(books, steps=steps), books / "runs")
+    assert [step.name for step in plan.steps] == ["first-a", "first-b", "last"]
+    assert plan.steps[-1].needs == ("first-a", "first-b")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"steps": {"s": {"notebook": "one", "parameters": {"wrod": "x"}}}}, ["wrod", "word", "step s"]),
+        ({"steps": {"s": {"notebook": "one", "parameters": {"count": "three"}}}}, ["count", "int", "three"]),
+        ({"steps": {"s": {"notebook": "bare"}}}, ["bare.ipynb", "parameters"]),
+        ({"steps": {"s": {"notebook": "onne"}}}, ["onne", "one"]),
+        ({"steps": {"s": {"notebook": "one", "need": ["t"]}}}, ["need", "needs"]),
+        ({"steps": {"s": {"notebook": "one", "needs": ["t"]}}}, ["'t'", "Choices: s"]),
+        ({"steps": {"s": {"notebook": "one", "needs": ["s"]}}}, ["circle"]),
+        ({"steps": {"s": {"notebook": "one"}}, "parameters": {"sed": 1}}, ["sed"]),
+        ({"steps": {"s": {"notebook": "one"}}, "jobs": 0}, ["jobs", "0"]),
+        ({"steps": {}}, ["steps"]),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused_before_anything_is_written(
+    books: Path, content: dict[str, object], named: list[str]
+) -> None:
+    file = chain(books, **content)
+    with pytest.raises(InputError) as caught:
+        reproduce(file, books / "runs")
+    assert [word for word in named if word not in str(caught.value)] == []
+    assert not (books / "runs").exists()
+
+
+def test_a_dry_run_writes_nothing(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reproduce(chain(books, steps={"s": {"notebook": "one"}}), books / "runs", dry_run=True)
+    assert "would run" in capsys.readouterr().out
+    assert not (books / "runs").exists()
+
+
+@pytest.mark.slow()
+def test_only_what_changed_and_what_depends_on_it_runs_again(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(word: str) -> None:
+        steps = {"a": {"notebook": "one", "parameters": {"word": word}}, "b": {"notebook": "two", "needs": ["a"]}}
+        reproduce(chain(books, steps={**steps, "c": {"notebook": "two"}}, jobs=2), books / "runs")
+
+    run("x")
+    assert sorted(log(books)) == ["two", "two", "x"]
+    run("x")
+    assert len(log(books)) == 3
+    run("y")
+    assert sorted(log(books)) == ["two", "two", "two", "x", "y"]
+    folder = books / "runs" / "reports" / "demo"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;two&lt;/b&gt;" in page
+    assert "http://" not in page.split("</script>", 1)[1]
+    assert str(folder / "index.html") in capsys.readouterr().out
+    assert sorted(path.name for path in folder.glob("*.ipynb")) == ["b.ipynb", "c.ipynb", "one.ipynb"]
+
+
+@pytest.mark.slow()
+def test_a_failing_notebook_is_kept_with_its_error_and_what_needs_it_does_not_run(books: Path) -> None:
+    notebook(books, "broken", "word: str = 'x'", "raise ValueError('on purpose')")
+    steps = {"a": {"notebook": "broken"}, "b": {"notebook": "two", "needs": ["a"]}}
+    with pytest.raises(RunFailed, match="on purpose"):
+        reproduce(chain(books, steps=steps), books / "runs")
+    copy = nbformat.read(books / "runs" / "reports" / "demo" / "broken.ipynb", as_version=4)
+    outputs = [output for cell in copy.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any(output.output_type == "error" and output.evalue == "on purpose" for output in outputs)
+    assert not (books / "log").exists()

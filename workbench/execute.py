@@ -1,0 +1,97 @@
+"""Execute one notebook with papermill, in a process of its own: ``python -m workbench.execute REQUEST``.
+
+REQUEST is JSON: notebook, output, parameters, title. Progress goes to standard output, one line a cell.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from papermill.engines import NBClientEngine, papermill_engines
+
+ENGINE = "telling"
+START_TIMEOUT = 600  # seconds until a kernel must answer; a loaded machine needs minutes
+GRACE = 3.0  # seconds for an interrupted cell to stop what it started
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel of this very environment, whatever kernels are installed for the user; not over plain TCP."""
+
+    stopping = False
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The command of this interpreter's own kernel."""
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, display_name="Python 3", language="python", interrupt_mode="signal")
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """Interrupt a cell that was asked to stop before its kernel goes, so that it can end what it started."""
+        if Kernel.stopping:
+            Kernel.stopping = False
+            await self.interrupt_kernel()
+            await asyncio.sleep(GRACE)
+        await super().shutdown_kernel(now=now, restart=restart)
+
+
+class TellingEngine(NBClientEngine):
+    """Papermill's engine, saying which cell it has come to."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **settings: Any) -> Any:
+        """Announce each cell, then do what the parent class does."""
+        start, count = nb_man.cell_start, len(nb_man.nb.cells)
+
+        def tell(cell: Any, index: int, **more: Any) -> None:
+            print(f"cell {index + 1}/{count}", flush=True)
+            start(cell, index, **more)
+
+        nb_man.cell_start = tell
+        return super().execute_managed_notebook(nb_man, kernel_name, **settings)
+
+
+def execute(notebook: str, output: str, parameters: dict[str, Any]) -> None:
+    """Run a notebook into a copy; the copy is saved with its error when a cell fails."""
+    papermill_engines.register(ENGINE, TellingEngine)
+    papermill.execute_notebook(
+        notebook,
+        output,
+        parameters=parameters,
+        engine_name=ENGINE,
+        kernel_name="python3",
+        cwd=str(Path(notebook).parent),
+        progress_bar=False,
+        coalesce_streams=True,
+        start_timeout=START_TIMEOUT,
+        kernel_manager_class=Kernel,
+    )
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    Kernel.stopping = True
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Exit with 0 when every cell ran; say what went wrong on standard error and exit with 1 otherwise."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    warnings.filterwarnings("ignore", message=".*TCP without encryption.*")
+    try:
+        execute(**json.loads(sys.argv[1]))
+    except papermill.PapermillExecutionError as error:
+        print(f"cell {error.exec_count}: {error.ename}: {error.evalue}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

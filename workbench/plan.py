@@ -1,0 +1,202 @@
+"""A chain of notebooks, as YAML says it, checked and put in order.
+
+title: what the report is called
+jobs: 1                          # notebooks side by side; left out: one for every two cores
+parameters: {seed: 0}            # for every notebook that declares them
+steps:
+  train:
+    notebook: 10_train
+    matrix: {method: [moelora, same]}    # one step for each combination
+    parameters: {train_items: 640}       # for this step; must be declared by its notebook
+    makes: mini-coin/{method}/{seed}-*/scores.json   # below the runs folder; absent: the step runs again
+  drift:
+    notebook: 20_router_drift
+    needs: [train]
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+
+import same
+from same.errors import InputError
+from same.registry import choose
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+RUNS = "runs"
+CHAIN_KEYS = ("title", "jobs", "parameters", "steps")
+STEP_KEYS = ("notebook", "matrix", "parameters", "needs", "makes")
+KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook with its parameters; `copy` is the file name of its executed copy."""
+
+    name: str
+    notebook: Path
+    parameters: Mapping[str, Any]
+    needs: tuple[str, ...]
+    makes: str | None
+    copy: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps in an order that respects what each needs."""
+
+    name: str
+    title: str
+    jobs: int
+    steps: tuple[Step, ...] = field(repr=False)
+
+    def fingerprints(self) -> dict[str, str]:
+        """What each step's outcome depends on: notebook code, parameters, the package's code, the steps before it."""
+        code = _code_digest()
+        found: dict[str, str] = {}
+        for step in self.steps:
+            parts = [_notebook_code(step.notebook), dict(step.parameters), code, [found[need] for need in step.needs]]
+            found[step.name] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return found
+
+
+def load_chain(name: str, runs: Path) -> Chain:
+    """Read a chain by its name, or the path of a YAML file.
+
+    Raises:
+        InputError: an unknown chain, key, notebook or parameter, a value of another type, or steps in a circle.
+    """
+    file = Path(name)
+    if file.suffix not in (".yaml", ".yml"):
+        known = sorted(path.stem for path in (NOTEBOOKS / "chains").glob("*.yaml"))
+        file = NOTEBOOKS / "chains" / f"{choose('chain', name, known)}.yaml"
+    if not file.is_file():
+        raise InputError(f"A chain file must exist; {file} does not.")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} must be YAML: {error}") from None
+    _check_keys(content, CHAIN_KEYS, file)
+    if not isinstance(content.get("steps"), dict) or not content["steps"]:
+        raise InputError(f"{file} must list its steps under `steps`, each with a name; got {content.get('steps')!r}.")
+    steps = _steps(content, file, runs)
+    jobs = content.get("jobs", max(1, (os.cpu_count() or 1) // 2))
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise InputError(f"{file}: jobs must be a whole number of at least 1; got {jobs!r}.")
+    return Chain(file.stem, str(content.get("title", file.stem)), jobs, tuple(_in_order(steps, file)))
+
+
+def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
+    shared = {**(content.get("parameters") or {}), RUNS: str(runs.resolve())}
+    used: set[str] = {RUNS}
+    members: dict[str, list[str]] = {}
+    steps = []
+    for key, about in content["steps"].items():
+        place = f"{file}, step {key}"
+        _check_keys(about, STEP_KEYS, place)
+        notebook = _notebook(str(about.get("notebook", "")), file, place)
+        declared = declared_parameters(notebook)
+        used |= shared.keys() & declared.keys()
+        members[key] = []
+        for choice in _combinations(about.get("matrix") or {}):
+            own = {**(about.get("parameters") or {}), **choice}
+            _check_parameters(own, declared, place)
+            given = {name: value for name, value in shared.items() if name in declared} | own
+            _check_parameters(given, declared, place)
+            suffix = "".join(f"-{value}" for value in choice.values())
+            makes = str(about["makes"]).format_map(given) if "makes" in about else None
+            members[key].append(f"{key}{suffix}")
+            needs, copy = tuple(about.get("needs") or ()), f"{notebook.stem}{suffix}.ipynb"
+            steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy))
+    unused = sorted(shared.keys() - used)
+    if unused:
+        raise InputError(f"{file}: no notebook of the chain declares the parameter {unused[0]!r}.")
+    return _with_copies([_with_needs(step, members, file) for step in steps])
+
+
+def _with_copies(steps: list[Step]) -> list[Step]:
+    """Name each executed copy after its notebook, and after its step where several steps share a notebook."""
+    sharing = Counter(step.copy for step in steps)
+    return [step if sharing[step.copy] == 1 else replace(step, copy=f"{step.name}.ipynb") for step in steps]
+
+
+def _with_needs(step: Step, members: Mapping[str, list[str]], file: Path) -> Step:
+    needs = [name for key in step.needs for name in members[choose(f"step in {file}", key, list(members))]]
+    return replace(step, needs=tuple(needs))
+
+
+def _in_order(steps: Iterable[Step], file: Path) -> list[Step]:
+    named = {step.name: step for step in steps}
+    try:
+        return [named[name] for name in TopologicalSorter({name: named[name].needs for name in named}).static_order()]
+    except CycleError as error:
+        raise InputError(f"{file}: steps need each other in a circle: {' → '.join(error.args[1])}.") from None
+
+
+def _check_keys(content: Any, keys: tuple[str, ...], place: object) -> None:
+    if not isinstance(content, dict):
+        raise InputError(f"{place} must hold entries ({', '.join(keys)}); got {content!r}.")
+    for key in content:
+        choose(f"entry in {place}:", str(key), keys)
+
+
+def _combinations(matrix: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
+
+
+def _notebook(name: str, file: Path, place: str) -> Path:
+    places = [file.parent / f"{name}.ipynb", file.parent.parent / f"{name}.ipynb", NOTEBOOKS / f"{name}.ipynb"]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        known = sorted(path.stem for path in places[1].parent.glob("*.ipynb"))
+        choose(f"notebook ({place})", name, known)
+        raise InputError(f"{place}: notebook {name!r} must be a file; none of {', '.join(map(str, places))} is.")
+    return found.resolve()
+
+
+def declared_parameters(notebook: Path) -> dict[str, dict[str, Any]]:
+    """The parameters a notebook declares in its cell tagged `parameters`.
+
+    Raises:
+        InputError: it has no such cell.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
+        raise InputError(f"{notebook} must have a cell tagged `parameters`; it has none.")
+    try:
+        return dict(papermill.inspect_notebook(str(notebook)))
+    except ValueError as error:
+        raise InputError(f"{notebook} must name its kernel and language; {error}") from None
+
+
+def _check_parameters(given: Mapping[str, Any], declared: Mapping[str, dict[str, Any]], place: str) -> None:
+    for name, value in given.items():
+        choose(f"parameter ({place})", name, sorted(declared))
+        kind = str(declared[name]["inferred_type_name"])
+        if kind in KINDS and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool")):
+            raise InputError(f"{place}: parameter {name} must be of type {kind}; got {value!r}.")
+
+
+def _notebook_code(notebook: Path) -> list[Any]:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells]
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256(same.__version__.encode())
+    for package in ("same", "workbench"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()

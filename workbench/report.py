@@ -1,0 +1,116 @@
+"""One self-contained HTML page of a finished chain: texts, tables and live figures, readable without a network."""
+
+import base64
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert.filters import markdown2html, strip_ansi
+from plotly.offline import get_plotlyjs
+
+import same
+from workbench.plan import Chain
+from workbench.store import Store
+
+PLOTLY = "application/vnd.plotly.v1+json"
+PARAMETERS = ("parameters", "injected-parameters")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "plotly", "papermill")
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
+body { color: #1b1b1b; background: #fff; }
+nav li { margin: .2rem 0; } h1 { margin-bottom: .2rem; } section { border-top: 2px solid #0072B2; margin-top: 3rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem; }
+td, th { border: 1px solid #ccc; padding: .25rem .6rem; text-align: right; }
+pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: .85rem; }
+details { margin: .4rem 0; } summary { color: #555; cursor: pointer; }
+.error { border-left: 4px solid #D55E00; } img { max-width: 100%; } .wide { overflow-x: auto; } .quiet { color: #555; }
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style><script>{plotly}</script></head>
+<body><h1>{title}</h1><p class="quiet">Chain <code>{name}</code>, same-workbench {version}</p>
+<nav><ul>{contents}</ul></nav>
+{sections}
+<section id="environment"><h1>Environment</h1>{environment}</section>
+</body></html>
+"""
+
+
+def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, float]) -> Path:
+    """Write index.html beside the executed notebooks and return its path.
+
+    Args:
+        folder: holds the executed copies.
+        runs: folder of the runs that the notebooks used.
+        seconds: how long each step took.
+    """
+    sections, contents = [], []
+    for step in chain.steps:
+        heading = f"{step.name} ({seconds.get(step.name, 0):.0f} s)"
+        contents.append(f'<li><a href="#{escape(step.name)}">{escape(heading)}</a></li>')
+        body = "\n".join(_cells(nbformat.read(folder / step.copy, as_version=4).cells, step.name))
+        sections.append(f'<section id="{escape(step.name)}">{body}</section>')
+    contents.append('<li><a href="#environment">environment</a></li>')
+    page = PAGE.format(
+        title=escape(chain.title),
+        name=escape(chain.name),
+        version=same.__version__,
+        style=STYLE,
+        plotly=get_plotlyjs(),
+        contents="".join(contents),
+        sections="\n".join(sections),
+        environment=_environment(runs),
+    )
+    beside = folder / f".index.{os.getpid()}"
+    beside.write_text(page, encoding="utf-8")
+    return beside.replace(folder / "index.html")
+
+
+def _cells(cells: Iterable[Any], name: str) -> Iterator[str]:
+    for number, cell in enumerate(cells):
+        if cell.cell_type == "markdown":
+            yield markdown2html(cell.source)
+        elif cell.cell_type == "code":
+            shown = "parameters" if any(tag in PARAMETERS for tag in cell.metadata.get("tags", [])) else "code"
+            yield f"<details><summary>{shown}</summary><pre>{escape(cell.source)}</pre></details>"
+            for index, output in enumerate(cell.outputs):
+                yield _output(output, f"{name}-{number}-{index}")
+
+
+def _output(output: Any, key: str) -> str:
+    if output.output_type == "stream":
+        return f"<pre>{escape(strip_ansi(output.text))}</pre>"
+    if output.output_type == "error":
+        lines = "\n".join(output.traceback)
+        return f'<pre class="error">{escape(strip_ansi(lines))}</pre>'
+    data = output.get("data", {})
+    if PLOTLY in data:
+        return _figure(data[PLOTLY], key)
+    if "image/png" in data:
+        picture = base64.b64encode(base64.b64decode(data["image/png"])).decode()
+        return f'<img alt="output of the cell above" src="data:image/png;base64,{picture}">'
+    if "application/vnd.jupyter.widget-view+json" in data:
+        return ""
+    if "text/html" in data:
+        return f'<div class="wide">{data["text/html"]}</div>'
+    return f"<pre>{escape(data['text/plain'])}</pre>" if "text/plain" in data else ""
+
+
+def _figure(figure: Mapping[str, Any], key: str) -> str:
+    parts = [json.dumps(figure[part]).replace("</", "<\\/") for part in ("data", "layout")]
+    settings = '{"responsive": true, "displaylogo": false}'
+    draw = f'Plotly.newPlot("{escape(key)}", {parts[0]}, {parts[1]}, {settings})'
+    return f'<div id="{escape(key)}"></div><script>{draw}</script>'
+
+
+def _environment(runs: Path) -> str:
+    machine = {"Python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count()}
+    rows = [*machine.items(), *((name, version(name)) for name in PACKAGES)]
+    lines = "".join(f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
+    table = Store(runs).overview()[["run", "state", "tasks"]]
+    return f"<h2>Runs</h2>{table.to_html(index=False, border=0)}<h2>Machine and packages</h2><table>{lines}</table>"
