@@ -68,7 +68,9 @@ class Backbone:
             InputError: none is named and the family ships none.
         """
         if not config.checkpoint and not cls.SHIPPED:
-            raise InputError(f"backbone {cls.name} must be given a checkpoint folder; got none. Use --set checkpoint=DIR.")
+            raise InputError(
+                f"backbone {cls.name} must be given a checkpoint folder; got none. Use --set checkpoint=DIR."
+            )
         return config.checkpoint or cls.SHIPPED
 
     @classmethod

@@ -57,7 +57,7 @@ class Recipe:
     tower_rounds: tuple[int, ...] = (520, 1_250)
     tower_batch: int = 64
     tower_rate: float = 1e-3
-    language_steps: int = 1_500
+    language_steps: int = 1_640
     language_batch: int = 32
     language_rate: float = 2e-3
     turns: int = 4
