@@ -33,9 +33,7 @@ $(STAMP): constraints.txt pyproject.toml
 reproduce: $(STAMP)  ## build mini-CoIN, train and evaluate the quick chain, write the report
 	$(BIN)/same prepare --benchmark mini-coin
 	$(BIN)/workbench reproduce --chain quick --runs $(RUNS)
-	@echo
-	@echo "Report:    $$(ls -t $(RUNS)/reports/quick/index.html 2>/dev/null || find $(RUNS) -name 'report*.html' | head -1)"
-	@echo "Dashboard: make serve RUNS=$(RUNS)    (then open http://localhost:$(PORT))"
+	@echo "           or: make serve RUNS=$(RUNS), then open http://localhost:$(PORT)"
 
 test: $(STAMP)  ## the quick tests (under four minutes on two cores)
 	$(OFFLINE) $(PYTEST) $(IN_PARALLEL) -m "not slow and not browser and not distributed and not gpu"
