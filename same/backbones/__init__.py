@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from same import registry
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from same.backbones._base import Loaded
 
 
-def load_backbone(name: str = "tiny", settings: Mapping[str, object] | None = None) -> Loaded:
+def load_backbone(name: str = "tiny", settings: Mapping[str, Any] | None = None) -> Loaded:
     """Load a backbone by its plug-in name.
 
     Raises:
