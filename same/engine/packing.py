@@ -99,7 +99,9 @@ def packed_loss(
     turns = torch.cat([torch.full((size, seen), SHARED), packed.turns], 1)
     causal = torch.ones(inputs.shape[1], inputs.shape[1], dtype=torch.bool).tril()
     visible = (turns[:, :, None] == turns[:, None, :]) | (turns[:, None, :] == SHARED)
-    mask = (causal & visible)[:, None]
+    # Additive, not Boolean: eager attention adds whatever it is given.
+    mask = torch.zeros((), dtype=inputs.dtype).expand(size, 1, *causal.shape)
+    mask = mask.masked_fill(~(causal & visible)[:, None], torch.finfo(inputs.dtype).min)
     hidden = llama(inputs_embeds=inputs, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
     wanted = packed.labels != IGNORED
     logits, targets = model.lm_head(hidden[:, seen:][wanted]).float(), packed.labels[wanted]

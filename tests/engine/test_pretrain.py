@@ -12,10 +12,12 @@ from same.engine import packing, pretrain
 from same.errors import InputError
 
 
-def test_packed_turns_have_the_loss_they_have_alone():
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_packed_turns_have_the_loss_they_have_alone(attention):
     loaded = load_backbone("tiny")
     tokenizer = loaded.processor.tokenizer
     model = build_model(tokenizer).double().eval()
+    model.set_attn_implementation(attention)
     prefix = torch.tensor(tokenizer("USER: ", add_special_tokens=False)["input_ids"])
     turns = [[(tokenizer(q)["input_ids"], tokenizer(a)["input_ids"]) for q, a in talk] for talk in TALK]
     features = torch.randn(2, IMAGE_TOKENS, 192, dtype=torch.float64)
