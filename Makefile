@@ -39,7 +39,7 @@ test: $(STAMP)  ## the quick tests (under four minutes on two cores)
 	$(OFFLINE) $(PYTEST) $(IN_PARALLEL) -m "not slow and not browser and not distributed and not gpu"
 
 test-slow: $(STAMP)  ## the slow, browser and several-process tests
-	$(OFFLINE) $(PYTEST) -m "(slow or browser or distributed) and not gpu" --durations 10
+	$(OFFLINE) $(PYTEST) --ignore tests/notebooks -m "(slow or browser or distributed) and not gpu" --durations 10
 
 check: $(STAMP)  ## style, types, imports, spelling, dead code, copies, dependencies: all clean or it fails
 	$(BIN)/python -m ruff check
