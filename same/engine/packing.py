@@ -81,7 +81,7 @@ def pack(talk: Sequence[Sequence[Turn]], offset: int, padding: int) -> Packed:
 
 
 def packed_loss(
-    model: LlavaForConditionalGeneration, prefix: Tensor, features: Tensor, packed: Packed
+    model: LlavaForConditionalGeneration, prefix: Tensor, features: Tensor, packed: Packed, shown: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy over the answers, and the share of their tokens that come first.
 
@@ -90,6 +90,8 @@ def packed_loss(
         prefix: [P] token ids that stand before each picture.
         features: [B, patches, width] what the vision tower made of each picture.
         packed: the turns.
+        shown: [B, patches] the token that names what each patch shows; adds half the cross entropy of saying it at
+            the patch's own place, which ties what the tower sees to the words for it.
     """
     llama, size = model.model.language_model, len(features)
     seen = len(prefix) + features.shape[1]
@@ -105,4 +107,8 @@ def packed_loss(
     hidden = llama(inputs_embeds=inputs, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
     wanted = packed.labels != IGNORED
     logits, targets = model.lm_head(hidden[:, seen:][wanted]).float(), packed.labels[wanted]
-    return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
+    loss = functional.cross_entropy(logits, targets)
+    if shown is not None:
+        named = model.lm_head(hidden[:, len(prefix) : seen]).float()
+        loss = loss + 0.5 * functional.cross_entropy(named.flatten(0, 1), shown.flatten())
+    return loss, (logits.argmax(-1) == targets).float().mean()

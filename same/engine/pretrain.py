@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -166,12 +166,17 @@ class Conversations:
     """Scenes as stage 2 sees them: features of the finished tower and tokenised turns."""
 
     def __init__(
-        self, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, scenes: Scenes
+        self,
+        model: LlavaForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        scenes: Scenes,
+        names: Sequence[str],
     ) -> None:
         self.features = all_features(model, scenes)
         self.talk = tokenise(tokenizer, scenes.talk)
         self.prefix = torch.tensor(tokenizer("USER: ", add_special_tokens=False)["input_ids"])
         self.padding = int(tokenizer.pad_token_id)
+        self.shown = torch.tensor([tokenizer(f" {name.split()[-1]}")["input_ids"][-1] for name in names])[scenes.labels]
 
     def loss(
         self, model: LlavaForConditionalGeneration, rows: np.ndarray, generator: np.random.Generator, turns: int
@@ -179,7 +184,8 @@ class Conversations:
         """Loss and share of right tokens over some turns of some pictures."""
         talk = [some_turns(generator, self.talk[row], turns) for row in rows]
         packed = pack(talk, len(self.prefix) + IMAGE_TOKENS, self.padding)
-        return packed_loss(model, self.prefix, self.features[rows].to(model.lm_head.weight.dtype), packed)
+        features = self.features[rows].to(model.lm_head.weight.dtype)
+        return packed_loss(model, self.prefix, features, packed, self.shown[rows] if model.training else None)
 
 
 def train_language(model: LlavaForConditionalGeneration, scenes: Conversations, recipe: Recipe, log: Log) -> None:
@@ -191,6 +197,7 @@ def train_language(model: LlavaForConditionalGeneration, scenes: Conversations, 
         part.bfloat16()
     optimizer = AdamW(masters, recipe.language_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.language_steps // 20, recipe.language_steps)
+    model.train()
     generator = np.random.default_rng([recipe.seed, len(recipe.tower_rounds)])
     batches: Iterator[np.ndarray] = iter(())
     for step in range(1, recipe.language_steps + 1):
@@ -212,6 +219,7 @@ def train_language(model: LlavaForConditionalGeneration, scenes: Conversations, 
     for part in parts:
         part.float()
     _copy_(trained, masters)
+    model.eval()
 
 
 @torch.no_grad()
@@ -246,8 +254,8 @@ def pretrain(folder: Path, recipe: Recipe) -> None:
     log.add("model", parameters=parameters, vocabulary=len(tokenizer))
     readouts = train_tower(model, scenes, len(names), recipe, log)
     measure_tower(model, readouts, held, log)
-    train_language(model, Conversations(model, tokenizer, scenes), recipe, log)
-    measure_language(model, Conversations(model, tokenizer, held), recipe, log)
+    train_language(model, Conversations(model, tokenizer, scenes, list(names)), recipe, log)
+    measure_language(model, Conversations(model, tokenizer, held, list(names)), recipe, log)
     save(model, tokenizer, folder, {"recipe": asdict(recipe), "log": log.rows})
 
 
