@@ -4,7 +4,7 @@ Tables (pandas) and their columns; indices are 0-based:
     overview   run, label, benchmark, method, seed, fingerprint, state, tasks, one column a metric, problem
     scores     after (-1: before any training), task_index, task, score
     metrics    run, label, metric, value
-    routing    run, label, after, layer, expert, weight
+    routing    run, label, after, layer (a short name), expert, weight
     overlap    run, label, after, layer, overlap, divergence
 """
 
@@ -67,6 +67,29 @@ class Store:
             raise InputError(f"Unknown run {run!r} in {self.runs}. Choices: {', '.join(known) or 'none'}.")
         return known[run]
 
+    def name(self, path: str | Path) -> str:
+        """The name of a run from its folder."""
+        return Path(path).resolve().relative_to(self.runs.resolve()).as_posix()
+
+    def newest(self, benchmark: str, methods: Sequence[str], seed: int = 0) -> list[str]:
+        """The run of each method that finished a task last.
+
+        Raises:
+            InputError: a method has no run with a finished task.
+        """
+        table = self.overview()
+        table = table[(table["benchmark"] == benchmark) & (table["seed"] == str(seed)) & (table["tasks"] > 0)]
+        found = []
+        for method in methods:
+            runs = [self.folder(run) for run in table["run"][table["method"] == method]]
+            if not runs:
+                raise InputError(
+                    f"{self.runs} must hold a run of {method} on {benchmark} with seed {seed} and a finished task. "
+                    f"Train it with 10_train or `same train`. Methods there: {', '.join(table['method']) or 'none'}."
+                )
+            found.append(self.name(max(runs, key=lambda run: run.events_path.stat().st_mtime).path))
+        return found
+
     def tasks(self, run: str) -> list[str]:
         """Keys of the benchmark's tasks, in order."""
         return list(self.folder(run).scores()["tasks"])
@@ -101,7 +124,8 @@ class Store:
                 table = table[table["probe_index"] == probe]
                 parts.append(table.assign(run=run, label=labels[run], after=after)[_ROUTING])
         filled = [part for part in parts if len(part)]
-        return pd.concat(filled, ignore_index=True) if filled else parts[0]
+        table = pd.concat(filled, ignore_index=True) if filled else parts[0]
+        return table.assign(layer=table["layer"].map(layer_names(table["layer"])))
 
 
 def _labels(table: pd.DataFrame) -> list[str]:

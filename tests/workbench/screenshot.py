@@ -1,14 +1,20 @@
-"""Pictures of every view: ``python -m tests.workbench.screenshot RUNS FOLDER [--dark] [--whole]``."""
+"""Pictures of every view: ``python -m tests.workbench.screenshot RUNS TARGET [--dark] [--whole]``.
+
+TARGET is a folder (one picture a view) or a .png file (all views in one): the README's picture is docs/dashboard.png.
+"""
 
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
+SETTLE = 1500  # ms, for the plots' own transitions
 PATIENCE = 120_000  # ms; a loaded machine needs it
 VIEWS = {"Overview": "overview", "Router drift": "drift"}
 
@@ -47,17 +53,32 @@ def open_view(page: Page, title: str) -> None:
     page.wait_for_function("() => !document.body.innerText.includes('Loading …')")
 
 
-def main(runs: Path, folder: Path, dark: bool = False, whole: bool = False) -> None:
-    """Write one PNG a view."""
+def main(runs: Path, target: Path, dark: bool = False, whole: bool = False) -> None:
+    """Write one PNG a view into a folder, or all of them, one below the other, into one PNG file."""
+    single = target.suffix == ".png"
+    folder = target.parent if single else target
     folder.mkdir(parents=True, exist_ok=True)
+    shots = {}
     with served(runs) as address, browser_page(height=1500 if whole else 800) as page:
         page.goto(address)
         if dark:
             page.get_by_role("button", name="Toggle theme").click()
         for title, key in VIEWS.items():
             open_view(page, title)
-            page.wait_for_timeout(1500)
-            page.screenshot(path=folder / f"{key}{'-dark' if dark else ''}.png")
+            page.wait_for_timeout(SETTLE)
+            shots[key] = Image.open(BytesIO(page.screenshot()))
+    if single:
+        _stacked(list(shots.values())).save(target, optimize=True)
+    else:
+        for key, shot in shots.items():
+            shot.save(folder / f"{key}{'-dark' if dark else ''}.png", optimize=True)
+
+
+def _stacked(shots: list[Image.Image]) -> Image.Image:
+    whole = Image.new("RGB", (shots[0].width, sum(shot.height for shot in shots)))
+    for index, shot in enumerate(shots):
+        whole.paste(shot, (0, sum(above.height for above in shots[:index])))
+    return whole.quantize(256, dither=Image.Dither.NONE)
 
 
 if __name__ == "__main__":

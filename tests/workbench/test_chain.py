@@ -24,7 +24,7 @@ def chain(folder: Path, **content: object) -> str:
     return str(file)
 
 
-@pytest.fixture()
+@pytest.fixture
 def books(tmp_path: Path) -> Path:
     """Three notebooks that leave a line each in a log beside them."""
     append = "from pathlib import Path\nwith Path('log').open('a') as log: log.write(word + '\\n')"
@@ -79,7 +79,7 @@ def test_a_dry_run_writes_nothing(books: Path, capsys: pytest.CaptureFixture[str
     assert not (books / "runs").exists()
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_only_what_changed_and_what_depends_on_it_runs_again(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(word: str) -> None:
         steps = {"a": {"notebook": "one", "parameters": {"word": word}}, "b": {"notebook": "two", "needs": ["a"]}}
@@ -99,7 +99,7 @@ def test_only_what_changed_and_what_depends_on_it_runs_again(books: Path, capsys
     assert sorted(path.name for path in folder.glob("*.ipynb")) == ["b.ipynb", "c.ipynb", "one.ipynb"]
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_a_failing_notebook_is_kept_with_its_error_and_what_needs_it_does_not_run(books: Path) -> None:
     notebook(books, "broken", "word: str = 'x'", "raise ValueError('on purpose')")
     steps = {"a": {"notebook": "broken"}, "b": {"notebook": "two", "needs": ["a"]}}

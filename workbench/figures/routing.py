@@ -1,6 +1,7 @@
 """Router drift: where the tokens of one task go after each later task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -37,6 +38,31 @@ def expert_distribution(
     figure.update_yaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], showgrid=False, title={"text": "mean ω"}, zeroline=False)
     figure.update_xaxes(task_ticks(stages), showgrid=False, zeroline=False)
     figure.update_xaxes(title={"text": "after training task (above each bar: overlap with the first)"}, row=len(labels))
+    return figure
+
+
+def expert_distribution_by_layer(
+    routing: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], title: str = "Expert activation of Task 1's inputs"
+) -> go.Figure:
+    """The expert distribution with a slider over layers that needs no server.
+
+    Args:
+        routing: by name of the layer the two tables of `expert_distribution`.
+        title: said above the picture.
+    """
+    parts = {name: expert_distribution(*tables, title) for name, tables in routing.items()}
+    figure = go.Figure(next(iter(parts.values())))
+    figure.data = ()
+    counts = {name: len(part.data) for name, part in parts.items()}
+    steps: list[dict[str, Any]] = []
+    before, total = 0, sum(counts.values())
+    for name, part in parts.items():
+        figure.add_traces([trace.update(visible=not steps) for trace in part.data])
+        visible = [before <= index < before + counts[name] for index in range(total)]
+        steps.append({"label": name, "method": "restyle", "args": [{"visible": visible}]})
+        before += counts[name]
+    figure.update_layout(sliders=[{"steps": steps, "currentvalue": {"prefix": "layer: "}, "pad": {"t": 56}}])
+    figure.update_layout(height=figure.layout.height + 90, margin={"b": 150})
     return figure
 
 

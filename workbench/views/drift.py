@@ -7,7 +7,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from workbench import figures
-from workbench.store import MEAN_LAYER, Store, at_layer, layer_names, overlap
+from workbench.store import MEAN_LAYER, Store, at_layer, overlap
 from workbench.views._base import NO_RUNS, View, card
 
 ABOUT = (
@@ -58,15 +58,15 @@ class RouterDrift(View):
 
     def _load(self) -> None:
         self.routing = self.store.routing(self.chosen.value, self.probe.value or 0)
-        names = layer_names(self.routing["layer"])
-        self.routing = self.routing.assign(layer=self.routing["layer"].map(names))
         self.tell("" if self.labels else NO_RUNS)
         if self.labels and self.routing.empty:
             self.tell(
                 "Choose at least one run whose method has experts (for example same) and that has finished this task."
             )
         self.drifted = overlap(self.routing)
-        options: dict[str, str | None] = {MEAN_LAYER: None} | {name: name for name in names.values()}
+        options: dict[str, str | None] = {MEAN_LAYER: None} | {
+            name: name for name in dict.fromkeys(self.routing["layer"])
+        }
         value = self.layer.value if self.layer.value in options.values() else None
         with self.quiet():
             self.layer.param.update(options=options, value=value)

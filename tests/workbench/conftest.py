@@ -1,0 +1,18 @@
+"""Run folders for the workbench's tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.workbench.synthetic import write_run
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs with experts and one that was interrupted."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder, "moelora", drift=0.5)
+    write_run(folder, "same", drift=0.2)
+    write_run(folder, "same", seed=1, drift=0.2)
+    write_run(folder, "lora", drift=0.6, finished=3, state="interrupted")
+    return folder

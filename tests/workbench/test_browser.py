@@ -1,0 +1,64 @@
+"""The dashboard in a real headless Chromium: both views draw, react, and ask nothing of the network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
+]
+LOCAL = {"localhost", "127.0.0.1", ""}
+
+
+@pytest.fixture(scope="module")
+def page_and_hosts(runs: Path) -> Iterator[tuple[Page, set[str]]]:
+    hosts: set[str] = set()
+    with served(runs) as address, browser_page() as page:
+        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname or ""))
+        page.goto(address)
+        yield page, hosts
+
+
+def marks(page: Page, selector: str) -> int:
+    return page.locator(f".js-plotly-plot:visible {selector}").count()
+
+
+def test_overview_draws(page_and_hosts: tuple[Page, set[str]]) -> None:
+    page, hosts = page_and_hosts
+    open_view(page, "Overview")
+    page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
+    page.locator(".js-plotly-plot:visible .barlayer .point path").first.wait_for()
+    assert marks(page, ".barlayer .point path") >= 3 * 5
+    assert page.locator(".tabulator-row:visible").count() == 4
+    assert hosts <= LOCAL
+
+
+def test_router_drift_draws_and_follows_the_slider(page_and_hosts: tuple[Page, set[str]]) -> None:
+    page, hosts = page_and_hosts
+    open_view(page, "Router drift")
+    page.locator(".js-plotly-plot:visible .scatterlayer .point").first.wait_for()
+    page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
+    assert marks(page, ".barlayer .point path") >= 3 * 8
+    assert marks(page, ".scatterlayer .point") >= 3 * 3
+    slider = page.locator("input[type=range]:visible").first
+    slider.focus()
+    slider.press("ArrowRight")
+    page.locator(".js-plotly-plot:visible .gtitle", has_text="layer 0.gate").wait_for()
+    assert hosts <= LOCAL
+
+
+def test_dark_theme_keeps_the_figures(page_and_hosts: tuple[Page, set[str]]) -> None:
+    page, _hosts = page_and_hosts
+    open_view(page, "Overview")
+    page.get_by_role("button", name="Toggle theme").click()
+    title = page.locator(".js-plotly-plot:visible .gtitle").first
+    page.wait_for_function(
+        "element => getComputedStyle(element).fill.startsWith('rgb(255')", arg=title.element_handle()
+    )
+    assert marks(page, ".barlayer .point path") >= 3 * 5

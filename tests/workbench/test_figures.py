@@ -1,0 +1,108 @@
+"""Figures: units on axes, safe colours, something said where there is nothing to draw."""
+
+import inspect
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from workbench import figures
+from workbench.figures._style import DARK, OKABE_ITO, dress, marks
+from workbench.store import Store, at_layer, overlap
+
+DRAWABLE = {"bar", "heatmap", "scatter"}  # drawn alike by the plotly.js of notebooks and of Panel
+
+
+def drawn(runs: Path) -> dict[str, go.Figure]:
+    store = Store(runs)
+    names = store.newest("mini-coin", ["moelora", "same"])
+    routing = store.routing(names)
+    moved = overlap(routing)
+    tables = {
+        "mean": (at_layer(routing), at_layer(moved)),
+        "0.up": (at_layer(routing, "0.up"), at_layer(moved, "0.up")),
+    }
+    patches = [(e, r, c, 1 / (1 + e + r)) for e in range(4) for r in range(3) for c in range(3)]
+    energy = pd.DataFrame({"input": "0.mlp_in", "k": [1, 2, 3], "kept": [0.6, 0.96, 1.0]})
+    return {
+        "score_matrix": figures.score_matrix(store.scores(names[0])),
+        "metric_comparison": figures.metric_comparison(store.metrics(names)),
+        "expert_distribution": figures.expert_distribution(*tables["mean"]),
+        "expert_distribution_by_layer": figures.expert_distribution_by_layer(tables),
+        "overlap_curve": figures.overlap_curve(moved),
+        "overlap_heatmap": figures.overlap_heatmap(moved),
+        "routing_map": figures.routing_map(pd.DataFrame(patches, columns=["expert", "row", "column", "weight"])),
+        "spectrum": figures.spectrum(energy, 0.95),
+    }
+
+
+@pytest.fixture(scope="module")
+def pictures(runs: Path) -> dict[str, go.Figure]:
+    return drawn(runs)
+
+
+def test_every_figure_is_drawn_here(pictures: dict[str, go.Figure]) -> None:
+    assert set(pictures) == set(figures.__all__)
+
+
+@pytest.mark.parametrize("name", figures.__all__)
+def test_figures_use_traces_that_every_renderer_knows_and_have_titles(
+    pictures: dict[str, go.Figure], name: str
+) -> None:
+    assert {trace.type for trace in pictures[name].data} <= DRAWABLE
+    assert pictures[name].layout.title.text
+
+
+@pytest.mark.parametrize("name", sorted(set(figures.__all__) - {"routing_map"}))
+def test_axes_say_what_they_measure(pictures: dict[str, go.Figure], name: str) -> None:
+    layout = pictures[name].layout
+    titles = [layout[key].title.text for key in layout if key.startswith(("xaxis", "yaxis"))]
+    assert any(titles[::2])
+    assert any(titles[1::2])
+
+
+def test_the_heat_map_holds_the_scores(runs: Path, pictures: dict[str, go.Figure]) -> None:
+    heat = pictures["score_matrix"].data[0]
+    assert heat.z.shape == (9, 8)
+    assert heat.y[0] == "zero-shot"
+    assert heat.z[1, 0] == pytest.approx(0.9)
+
+
+def test_stacked_bars_sum_to_one(pictures: dict[str, go.Figure]) -> None:
+    bars = [trace for trace in pictures["expert_distribution"].data if trace.type == "bar"]
+    assert sum(trace.y[0] for trace in bars[:8]) == pytest.approx(1)
+
+
+def test_the_slider_shows_one_layer_at_a_time(pictures: dict[str, go.Figure]) -> None:
+    figure = pictures["expert_distribution_by_layer"]
+    masks = [step.args[0]["visible"] for step in figure.layout.sliders[0].steps]
+    assert [sum(mask) for mask in masks] == [len(figure.data) // 2] * 2
+    assert not any(all(pair) for pair in zip(*masks, strict=True))
+    assert [bool(trace.visible) for trace in figure.data] == masks[0]
+
+
+def test_the_rank_that_reaches_the_threshold_is_named(pictures: dict[str, go.Figure]) -> None:
+    assert pictures["spectrum"].data[0].name.endswith("k = 2")
+
+
+def test_a_run_keeps_its_mark_when_others_are_hidden() -> None:
+    assert marks(["a", "b", "c"])["b"] == marks(["a", "b"])["b"]
+    assert len({mark.colour for mark in marks("abcdefgh").values()}) == len(OKABE_ITO)
+
+
+def test_nothing_to_draw_is_said_in_words() -> None:
+    for name in figures.__all__:
+        draw = getattr(figures, name)
+        if name == "expert_distribution_by_layer":
+            continue
+        needed = [p for p in inspect.signature(draw).parameters.values() if p.default is p.empty]
+        tables = [0.9 if parameter.name == "threshold" else pd.DataFrame({"value": []}) for parameter in needed]
+        assert draw(*tables).layout.annotations[0].text
+
+
+def test_dark_dress_reaches_every_axis(pictures: dict[str, go.Figure]) -> None:
+    figure = dress(go.Figure(pictures["overlap_heatmap"]), dark=True)
+    axes = [figure.layout[key] for key in figure.layout if key.startswith(("xaxis", "yaxis"))]
+    assert {axis.gridcolor for axis in axes} == {DARK["line"]}
+    assert figure.layout.paper_bgcolor == "rgba(0, 0, 0, 0)"

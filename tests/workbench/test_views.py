@@ -1,0 +1,99 @@
+"""The views without a browser: what they offer, what they say, what they draw."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.workbench.synthetic import write_run
+from workbench.app import page
+from workbench.store import Store
+from workbench.views.drift import RouterDrift
+from workbench.views.overview import Overview
+
+
+def title(view: Overview | RouterDrift, pane: str) -> str:
+    return str(getattr(view, pane).object.layout.title.text)
+
+
+def test_overview_draws_what_is_chosen_into_the_same_panes(runs: Path) -> None:
+    view = Overview(Store(runs))
+    panes = (view.matrix, view.comparison)
+    assert len(view.table.value) == 4
+    view.run.value = view.run.options["moelora"]
+    assert "moelora" in title(view, "matrix")
+    view.variant.value = "normalised"
+    assert "normalised" in title(view, "matrix")
+    view.table.selection = [0]
+    assert [trace.name for trace in view.comparison.object.data] == ["lora"]
+    assert (view.matrix, view.comparison) == panes
+
+
+def test_router_drift_follows_layer_task_and_runs(runs: Path) -> None:
+    view = RouterDrift(Store(runs))
+    assert len(view.layer.options) == 13
+    view.layer.value = "2.up"
+    assert "layer 2.up" in title(view, "distribution")
+    view.probe.value = 2
+    assert "Task 3" in title(view, "curve")
+    assert view.layer.value == "2.up"
+    view.chosen.value = [view.chosen.options["moelora"]]
+    assert [trace.name for trace in view.curve.object.data] == ["moelora"]
+    view.chosen.value = []
+    assert view.note.visible
+    assert "Choose at least one run" in view.note.object
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    for view in (Overview(Store(tmp_path)), RouterDrift(Store(tmp_path))):
+        assert view.note.visible
+        assert "same train" in view.note.object
+    write_run(tmp_path, "same")
+    view = Overview(Store(tmp_path))
+    view.refresh()
+    assert not view.note.visible
+
+
+def test_a_run_that_appears_is_found_by_refresh(tmp_path: Path) -> None:
+    view = RouterDrift(Store(tmp_path))
+    write_run(tmp_path, "same")
+    view.refresh()
+    assert list(view.chosen.options) == ["same"]
+    assert len(view.curve.object.data) == 1
+
+
+def test_a_damaged_table_is_named_in_the_view(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "same")
+    table = run.snapshot(4).path / "routing.parquet"
+    table.write_bytes(b"x" + table.read_bytes()[1:])
+    view = RouterDrift(Store(tmp_path))
+    assert view.note.alert_type == "error"
+    assert "routing.parquet is damaged" in view.note.object
+
+
+def test_the_theme_reaches_the_figures(runs: Path) -> None:
+    shell = page(runs)
+    view = Overview(Store(runs))
+    shell.link(view, dark_theme="dark")
+    shell.dark_theme = True
+    assert view.matrix.object.layout.font.color.startswith("rgba(255")
+
+
+def test_the_web_process_leaves_torch_out(runs: Path) -> None:
+    program = f"import sys; from workbench.app import page; page({str(runs)!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["--runs", "nowhere"], "nowhere"), (["--port", "99999"], "99999"), (["--port", "abc"], "abc")],
+)
+def test_serve_refuses_what_it_cannot_use(arguments: list[str], named: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
