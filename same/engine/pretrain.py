@@ -92,7 +92,8 @@ class ReadOuts(nn.Module):
         hue = functional.cross_entropy(self.colour(features).float().flatten(0, 1), colours.flatten(), reduction="sum")
         error = (self.box(features).float() - boxes).abs().nansum(-1)
         seen, placed = (colours != UNKNOWN).sum().clamp(min=1), (error > 0).sum().clamp(min=1)
-        return label + 0.5 * hue / seen + error.sum() / placed
+        total: Tensor = label + 0.5 * hue / seen + error.sum() / placed
+        return total
 
 
 def prepared(pictures: np.ndarray) -> Tensor:
