@@ -208,6 +208,9 @@ def coerce(name: str, value: Any, annotation: Any) -> Any:
     if origin is Literal:
         texts = {str(choice): choice for choice in choices}
         return texts[registry.choose(f"value of {name}", str(value), list(texts))]
+    if origin is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(coerce(name, part, choices[0]) for part in parts)
     if annotation is bool:
         flags = {"true": True, "false": False}
         return flags[registry.choose(f"value of {name}", str(value).lower(), list(flags))]

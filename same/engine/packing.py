@@ -14,6 +14,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from same.data.collate import IGNORED
 
 Turn = tuple[list[int], list[int]]  # token ids of question and answer
+BLOCK = 16  # batches that are cut from pictures sorted by length together
 SHARED, PADDING = -2, -1  # turn numbers of the prefix with the picture, and of padding
 
 
@@ -55,10 +56,10 @@ def alike(generator: np.random.Generator, talk: Sequence[Sequence[Turn]], size: 
     """One epoch of batches whose pictures have conversations of like length, so that little is padding."""
     lengths = np.array([sum(len(q) + len(a) for q, a in turns) for turns in talk])
     order = generator.permutation(len(talk))
-    for start in range(0, len(order) - 16 * size + 1, 16 * size):
-        block = order[start : start + 16 * size]
+    for start in range(0, len(order) - BLOCK * size + 1, BLOCK * size):
+        block = order[start : start + BLOCK * size]
         block = block[np.argsort(lengths[block], kind="stable")]
-        for piece in generator.permutation(16):
+        for piece in generator.permutation(BLOCK):
             yield block[piece * size : (piece + 1) * size]
 
 

@@ -30,7 +30,8 @@ from same.backbones._tiny import IMAGE_TOKENS, PATCH, SIDE, build_model, build_p
 from same.data import mini
 from same.data.mini._scenes import UNKNOWN, Scenes, draw_scenes
 from same.data.mini._world import HUES
-from same.engine.packing import alike, pack, packed_loss, some_turns, tokenise
+from same.engine.packing import BLOCK, alike, pack, packed_loss, some_turns, tokenise
+from same.errors import InputError
 
 SHARES = {
     "scienceqa": 1.5, "textvqa": 1.0, "imagenet": 0.8, "gqa": 1.5, "vizwiz": 0.8, "grounding": 1.2, "vqav2": 1.2,
@@ -47,6 +48,7 @@ class Recipe:
         pictures: drawn to train on, shared over the tasks by SHARES.
         held_out: drawn to measure on: training sources, other pictures.
         tower_rounds: steps of stage 1's rounds; each has new read-outs, a new optimiser and schedule.
+        language_rounds: the same for stage 2, which has no read-outs.
         turns: most turns of a picture's conversation that one step of stage 2 sees.
         threads: of torch; other numbers give other last bits.
     """
@@ -57,12 +59,17 @@ class Recipe:
     tower_rounds: tuple[int, ...] = (520, 1_250)
     tower_batch: int = 64
     tower_rate: float = 1e-3
-    language_steps: int = 1_640
+    language_rounds: tuple[int, ...] = (900, 1_250, 1_000)
     language_batch: int = 32
     language_rate: float = 2e-3
     turns: int = 4
     weight_decay: float = 0.02
     threads: int = 2
+
+    def __post_init__(self) -> None:
+        needed = max(BLOCK * self.language_batch, self.tower_batch)
+        if self.pictures < needed:
+            raise InputError(f"pictures must be at least {needed} for batches of this size; got {self.pictures}.")
 
 
 class Log:
@@ -196,31 +203,33 @@ def train_language(model: LlavaForConditionalGeneration, scenes: Conversations, 
     masters = [parameter.detach().float().clone() for parameter in trained]
     for part in parts:
         part.bfloat16()
-    optimizer = AdamW(masters, recipe.language_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, recipe.language_steps // 20, recipe.language_steps)
     model.train()
-    generator = np.random.default_rng([recipe.seed, len(recipe.tower_rounds)])
-    batches: Iterator[np.ndarray] = iter(())
-    for step in range(1, recipe.language_steps + 1):
-        rows = next(batches, None)
-        if rows is None:
-            batches = alike(generator, scenes.talk, recipe.language_batch)
-            rows = next(batches)
-        loss, right = scenes.loss(model, rows, generator, recipe.turns)
-        model.zero_grad()
-        loss.backward()
-        for master, parameter in zip(masters, trained, strict=True):
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-        nn.utils.clip_grad_norm_(masters, 1.0)
-        optimizer.step()
-        schedule.step()
-        _copy_(trained, masters)
-        if step % 100 == 0 or step == recipe.language_steps:
-            log.add("language", step=step, loss=loss.item(), tokens_right=right.item())
+    for number, steps in enumerate(recipe.language_rounds):
+        optimizer = AdamW(masters, recipe.language_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+        schedule = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
+        generator = np.random.default_rng([recipe.seed, len(recipe.tower_rounds) + number])
+        batches = _epochs(generator, scenes, recipe.language_batch)
+        for step in range(1, steps + 1):
+            loss, right = scenes.loss(model, next(batches), generator, recipe.turns)
+            model.zero_grad()
+            loss.backward()
+            for master, parameter in zip(masters, trained, strict=True):
+                master.grad = None if parameter.grad is None else parameter.grad.float()
+            nn.utils.clip_grad_norm_(masters, 1.0)
+            optimizer.step()
+            schedule.step()
+            _copy_(trained, masters)
+            if step % 100 == 0 or step == steps:
+                log.add("language", round=number + 1, step=step, loss=loss.item(), tokens_right=right.item())
     for part in parts:
         part.float()
     _copy_(trained, masters)
     model.eval()
+
+
+def _epochs(generator: np.random.Generator, scenes: Conversations, size: int) -> Iterator[np.ndarray]:
+    while True:
+        yield from alike(generator, scenes.talk, size)
 
 
 @torch.no_grad()

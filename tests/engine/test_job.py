@@ -40,6 +40,8 @@ def test_an_unknown_setting_is_answered_with_the_choices():
         ("5", int | None, 5),
         ("bf16", Literal["fp32", "bf16"], "bf16"),
         ("x", str, "x"),
+        ("3,4", tuple[int, ...], (3, 4)),
+        ([3, 4], tuple[int, ...], (3, 4)),
     ],
 )
 def test_texts_become_what_the_field_asks_for(value, annotation, expected):

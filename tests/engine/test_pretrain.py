@@ -60,10 +60,15 @@ def test_batches_of_like_length_cover_an_epoch_without_repeats():
     assert sorted(np.concatenate(batches)) == list(range(512))
 
 
+def test_too_few_pictures_for_a_batch_are_refused():
+    with pytest.raises(InputError, match="pictures must be at least 512"):
+        pretrain.Recipe(pictures=100)
+
+
 @pytest.mark.slow
 def test_the_recipe_makes_a_checkpoint_that_loads(tmp_path):
     recipe = pretrain.Recipe(
-        pictures=80, held_out=16, tower_rounds=(2, 2), tower_batch=16, language_steps=5, language_batch=4
+        pictures=80, held_out=16, tower_rounds=(2, 2), tower_batch=16, language_rounds=(3, 2), language_batch=4
     )
     pretrain.pretrain(tmp_path, recipe)
     loaded = load_backbone("tiny", {"checkpoint": str(tmp_path)})
