@@ -105,7 +105,7 @@ class Widget:
 
     def _stop(self, run: "Run") -> None:
         run.stop()
-        self.button.disabled = True
+        self.button.set_trait("disabled", True)
         self.label.value = "stopping after this step"
 
     def __call__(self, event: Event) -> None:
@@ -114,9 +114,11 @@ class Widget:
         self.bar.value = self.progress.total
         self.label.value = self.progress.line
         if event["kind"] in ("done", "interrupted", "failed"):
-            self.bar.bar_style = {"done": "success", "interrupted": "warning", "failed": "danger"}[event["kind"]]
+            self.bar.set_trait(
+                "bar_style", {"done": "success", "interrupted": "warning", "failed": "danger"}[event["kind"]]
+            )
             self.bar.value = 1.0 if event["kind"] == "done" else self.bar.value
-            self.button.disabled = True
+            self.button.set_trait("disabled", True)
 
 
 def in_notebook() -> bool:

@@ -150,6 +150,18 @@ def weights(run, index):
     return load_file(run.snapshot(index).file("adapter/adapter_model.safetensors"))
 
 
+def assert_same_statistics(one, two):
+    """Spectra and masks of two snapshots, where the method keeps any."""
+    if not one.has("spectrum.safetensors"):
+        return
+    spectra = [snapshot.tensors("spectrum") for snapshot in (one, two)]
+    for name, values in spectra[0].items():
+        if not name.endswith("eigenvectors"):
+            assert spectra[1][name] == pytest.approx(values, rel=1e-3, abs=1e-4 * abs(values).max()), name
+    masks = [snapshot.table("activation")["frozen"] for snapshot in (one, two)]
+    assert masks[0].equals(masks[1])
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("method", ["lora", "moelora", "same", "same_plus"])
@@ -163,6 +175,7 @@ def test_two_processes_give_what_one_gives(ask, tmp_path, method):
     assert all(abs(found[name] - expected[name]).max() < 1e-4 for name in expected)
     tables = [run.folder.read_predictions(2, "letter") for run in (one, two)]
     assert list(tables[0]["question_id"]) == list(tables[1]["question_id"])
+    assert_same_statistics(one.folder.snapshot(1), two.folder.snapshot(1))
 
 
 @pytest.mark.slow
