@@ -160,6 +160,7 @@ class Conductor:
         request = {"notebook": str(step.notebook), "output": str(output), "parameters": dict(step.parameters)}
         threads = max(1, (os.cpu_count() or 1) // self.chain.jobs)
         variables = {"PLOTLY_RENDERER": "plotly_mimetype", "PYTHONUNBUFFERED": "1"}
+        variables["PYTHONWARNINGS"] = "ignore::FutureWarning"  # of libraries, about each other
         variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         errors = output.with_suffix(".log")
         with errors.open("w", encoding="utf-8") as log:

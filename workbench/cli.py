@@ -28,7 +28,7 @@ def reproduce(
 @app.command()
 def serve(
     runs: Runs = Path("runs"),
-    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65535)] = 5006,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 5006,
 ) -> None:
     """Open the dashboard on a folder of runs."""
     from workbench.app import serve as serve_page

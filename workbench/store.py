@@ -176,7 +176,7 @@ def at_layer(table: pd.DataFrame, layer: str | None = None) -> pd.DataFrame:
 def overlap(routing: pd.DataFrame) -> pd.DataFrame:
     """Compare each stage's routing with the first one recorded, per run and layer.
 
-    overlap = Σ_i min(p_i, q_i) in [0, 1]; divergence = Jensen–Shannon divergence in nats, in [0, ln 2].
+    overlap = Σ_i min(p_i, q_i) in [0, 1]; divergence = Jensen–Shannon divergence in bits, in [0, 1].
     """
     rows = []
     for (run, label, layer), part in routing.groupby(["run", "label", "layer"], sort=False):
@@ -191,5 +191,5 @@ def overlap(routing: pd.DataFrame) -> pd.DataFrame:
 
 def _jensen_shannon(first: np.ndarray, second: np.ndarray) -> float:
     middle = (first + second) / 2
-    halves = [share[share > 0] * np.log(share[share > 0] / middle[share > 0]) for share in (first, second)]
+    halves = [share[share > 0] * np.log2(share[share > 0] / middle[share > 0]) for share in (first, second)]
     return max(0.0, float(sum(half.sum() for half in halves)) / 2)

@@ -1,5 +1,6 @@
 """Write the outputs that nbval compares into the notebooks again: ``python -m tests.notebooks.refresh [NAME …]``."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,8 +13,6 @@ from workbench.execute import execute
 
 def main(chosen: list[str]) -> None:
     """Execute with the small parameters and keep the outputs of compared cells only."""
-    import os
-
     os.environ.update(ENVIRONMENT)
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place) / "runs"
@@ -28,15 +27,13 @@ def _write(name: str, executed: Path) -> None:
     made = {cell.id: cell for cell in nbformat.read(executed, as_version=4).cells}
     path = NOTEBOOKS / f"{name}.ipynb"
     book = nbformat.read(path, as_version=4)
-    for cell in book.cells:
-        if cell.cell_type != "code":
-            continue
+    for count, cell in enumerate((cell for cell in book.cells if cell.cell_type == "code"), start=1):
         compared = UNCOMPARED not in cell.metadata.get("tags", [])
-        cell.outputs = made[cell.id].outputs if compared else []
-        cell.execution_count = None
+        cell.outputs = [output for output in made[cell.id].outputs if compared and output.get("name") != "stderr"]
+        cell.execution_count = count
         for output in cell.outputs:
             if "execution_count" in output:
-                output["execution_count"] = None
+                output["execution_count"] = count
     nbformat.write(book, path)
 
 

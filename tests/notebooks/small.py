@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill.iorw
 import papermill.parameterize
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 ITEMS = {"train_items": 16, "test_items": 4}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT["PYTHONWARNINGS"] = "ignore::FutureWarning"  # of libraries, about each other
 UNCOMPARED = "nbval-ignore-output"
 
 
@@ -39,7 +41,7 @@ def train(runs: Path) -> Path:
 
 def small_copy(name: str, runs: Path, folder: Path) -> Path:
     """A copy whose parameters are small; its committed outputs stay for comparison."""
-    book = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    book = papermill.iorw.load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
     given = parameters(runs).get(name, {})
     copy = papermill.parameterize.parameterize_notebook(book, given) if given else book
     path = folder / f"{name}.ipynb"

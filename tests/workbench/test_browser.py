@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Page
 
+from tests.notebooks.small import train
 from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
 
 pytestmark = [
@@ -14,6 +15,22 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
 ]
 LOCAL = {"localhost", "127.0.0.1", ""}
+
+
+@pytest.mark.slow
+def test_both_views_draw_a_run_that_was_trained(tmp_path: Path) -> None:
+    train(tmp_path)
+    hosts: set[str] = set()
+    with served(tmp_path) as address, browser_page() as page:
+        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname or ""))
+        page.goto(address)
+        open_view(page, "Overview")
+        page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
+        page.locator(".js-plotly-plot:visible .gtitle", has_text="Score matrix of moelora").wait_for()
+        open_view(page, "Router drift")
+        page.locator(".js-plotly-plot:visible .scatterlayer .point").first.wait_for()
+        assert marks(page, ".barlayer .point path") == 8 * 8
+    assert hosts <= LOCAL
 
 
 @pytest.fixture(scope="module")

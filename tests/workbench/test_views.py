@@ -89,7 +89,7 @@ def test_the_web_process_leaves_torch_out(runs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--runs", "nowhere"], "nowhere"), (["--port", "99999"], "99999"), (["--port", "abc"], "abc")],
+    [(["--runs", "nowhere"], "nowhere"), (["--port", "99999", "--runs", "."], "99999"), (["--port", "abc"], "--port")],
 )
 def test_serve_refuses_what_it_cannot_use(arguments: list[str], named: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workbench.cli", "serve", *arguments]
