@@ -7,7 +7,6 @@ import asyncio
 import json
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,15 @@ class Kernel(AsyncKernelManager):
 
     stopping = False
 
+    def __init__(self, **settings: Any):
+        super().__init__(**{"transport_encryption": "auto", **settings})
+
     @property
     def kernel_spec(self) -> KernelSpec:
         """The command of this interpreter's own kernel."""
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="Python 3", language="python", interrupt_mode="signal")
+        able = {"supported_encryption": ["curve"]}
+        return KernelSpec(argv=command, display_name="Python 3", language="python", metadata=able)
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
         """Interrupt a cell that was asked to stop before its kernel goes, so that it can end what it started."""
@@ -83,7 +86,6 @@ def main() -> None:
     """Exit with 0 when every cell ran; say what went wrong on standard error and exit with 1 otherwise."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
-    warnings.filterwarnings("ignore", message=".*TCP without encryption.*")
     try:
         execute(**json.loads(sys.argv[1]))
     except papermill.PapermillExecutionError as error:

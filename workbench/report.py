@@ -29,6 +29,7 @@ table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem; }
 td, th { border: 1px solid #ccc; padding: .25rem .6rem; text-align: right; }
 pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: .85rem; }
 details { margin: .4rem 0; } summary { color: #555; cursor: pointer; }
+.anchor-link { display: none; }
 .error { border-left: 4px solid #D55E00; } img { max-width: 100%; } .wide { overflow-x: auto; } .quiet { color: #555; }
 """
 PAGE = """<!DOCTYPE html>
@@ -53,8 +54,10 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
     for step in chain.steps:
         heading = f"{step.name} ({seconds.get(step.name, 0):.0f} s)"
         contents.append(f'<li><a href="#{escape(step.name)}">{escape(heading)}</a></li>')
+        given = ", ".join(f"{key} = {value}" for key, value in step.parameters.items())
+        about = f'<p class="quiet"><b>{escape(step.name)}</b> {escape(given)} <code>{escape(step.copy)}</code></p>'
         body = "\n".join(_cells(nbformat.read(folder / step.copy, as_version=4).cells, step.name))
-        sections.append(f'<section id="{escape(step.name)}">{body}</section>')
+        sections.append(f'<section id="{escape(step.name)}">{about}{body}</section>')
     contents.append('<li><a href="#environment">environment</a></li>')
     page = PAGE.format(
         title=escape(chain.title),
@@ -75,9 +78,8 @@ def _cells(cells: Iterable[Any], name: str) -> Iterator[str]:
     for number, cell in enumerate(cells):
         if cell.cell_type == "markdown":
             yield markdown2html(cell.source)
-        elif cell.cell_type == "code":
-            shown = "parameters" if any(tag in PARAMETERS for tag in cell.metadata.get("tags", [])) else "code"
-            yield f"<details><summary>{shown}</summary><pre>{escape(cell.source)}</pre></details>"
+        elif cell.cell_type == "code" and not set(PARAMETERS) & set(cell.metadata.get("tags", [])):
+            yield f"<details><summary>code</summary><pre>{escape(cell.source)}</pre></details>"
             for index, output in enumerate(cell.outputs):
                 yield _output(output, f"{name}-{number}-{index}")
 

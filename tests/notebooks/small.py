@@ -11,7 +11,7 @@ import papermill.iorw
 import papermill.parameterize
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-ITEMS = {"train_items": 16, "test_items": 4}
+ITEMS = {"train_items": 16, "test_items": 2}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype", "HF_HUB_OFFLINE": "1"}
 ENVIRONMENT["PYTHONWARNINGS"] = "ignore::FutureWarning"  # of libraries, about each other
 UNCOMPARED = "nbval-ignore-output"
