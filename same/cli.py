@@ -82,6 +82,7 @@ def methods(as_json: AsJson = False) -> None:
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")] = Path("tiny_llava"),
+    start: Annotated[Path | None, typer.Option("--from", help="Checkpoint of an earlier run to go on from.")] = None,
     settings: Settings = None,
 ) -> None:
     """Train the embedded backbone again from packaged data; prints the checkpoint's folder."""
@@ -90,7 +91,7 @@ def pretrain(
     from same.engine.pretrain import pretrain as run
 
     values = place_settings(parse_settings(settings or []), {"recipe": Recipe})
-    run(out, make_config(Recipe, values["recipe"]))
+    run(out, make_config(Recipe, values["recipe"]), start)
     print(out)
 
 

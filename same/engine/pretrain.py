@@ -4,7 +4,8 @@
 2. Projector and language model learn to talk about the tower's features: captions and questions with whole-sentence
    answers.
 
-Only the training sources are used, and no sentence has a benchmark's answer format.
+Only the training sources are used, and no sentence has a benchmark's answer format. A run may go on from an earlier
+run's checkpoint, with other pictures (another seed); the record then lists both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tqdm.auto import tqdm
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from same.backbones import load_backbone
 from same.backbones._tiny import IMAGE_TOKENS, PATCH, SIDE, build_model, build_processor, build_tokenizer
 from same.data import mini
 from same.data.mini._scenes import UNKNOWN, Scenes, draw_scenes
@@ -34,8 +36,8 @@ from same.engine.packing import BLOCK, alike, pack, packed_loss, some_turns, tok
 from same.errors import InputError
 
 SHARES = {
-    "scienceqa": 1.5, "textvqa": 1.0, "imagenet": 0.8, "gqa": 1.5, "vizwiz": 0.8, "grounding": 1.2, "vqav2": 1.2,
-    "ocrvqa": 1.0,
+    "scienceqa": 1.5, "textvqa": 1.4, "imagenet": 0.9, "gqa": 1.4, "vizwiz": 0.6, "grounding": 1.2, "vqav2": 1.1,
+    "ocrvqa": 1.2,
 }  # fmt: skip
 OWN_SEEDS = 1_000_000  # the benchmarks' own pictures have smaller seeds
 
@@ -56,10 +58,10 @@ class Recipe:
     seed: int = 0
     pictures: int = 32_000
     held_out: int = 1_600
-    tower_rounds: tuple[int, ...] = (520, 1_250)
+    tower_rounds: tuple[int, ...] = (520, 1_250, 2_400)
     tower_batch: int = 64
     tower_rate: float = 1e-3
-    language_rounds: tuple[int, ...] = (900, 1_250, 1_000)
+    language_rounds: tuple[int, ...] = (900, 1_250, 3_300)
     language_batch: int = 32
     language_rate: float = 2e-3
     turns: int = 4
@@ -196,8 +198,13 @@ class Conversations:
         return packed_loss(model, self.prefix, features, packed, self.shown[rows] if model.training else None)
 
 
-def train_language(model: LlavaForConditionalGeneration, scenes: Conversations, recipe: Recipe, log: Log) -> None:
-    """Stage 2: projector and language model change in place, in bfloat16 with float32 masters; the tower does not."""
+def train_language(
+    model: LlavaForConditionalGeneration, scenes: Conversations, recipe: Recipe, log: Log, keep: Callable[[], None]
+) -> None:
+    """Stage 2: projector and language model change in place, in bfloat16 with float32 masters; the tower does not.
+
+    ``keep`` is called every 500 steps, so that hours of work survive a stop.
+    """
     parts = (model.model.language_model, model.model.multi_modal_projector, model.lm_head)
     trained = list(dict.fromkeys(parameter for part in parts for parameter in part.parameters()))
     masters = [parameter.detach().float().clone() for parameter in trained]
@@ -221,6 +228,8 @@ def train_language(model: LlavaForConditionalGeneration, scenes: Conversations, 
             _copy_(trained, masters)
             if step % 100 == 0 or step == steps:
                 log.add("language", round=number + 1, step=step, loss=loss.item(), tokens_right=right.item())
+            if step % 500 == 0:
+                keep()
     for part in parts:
         part.float()
     _copy_(trained, masters)
@@ -248,35 +257,60 @@ def measure_language(model: LlavaForConditionalGeneration, held: Conversations, 
     log.add("language held-out", loss=loss, tokens_right=right)
 
 
-def pretrain(folder: Path, recipe: Recipe) -> None:
-    """Run the whole recipe and write the checkpoint, its settings and its log into ``folder``."""
+def pretrain(folder: Path, recipe: Recipe, start: Path | None = None) -> None:
+    """Run the whole recipe and write the checkpoint, its settings and its log into ``folder``.
+
+    Args:
+        start: a checkpoint of an earlier run to go on from instead of random weights and a new tokenizer.
+
+    Raises:
+        InputError: ``start`` holds no checkpoint.
+    """
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     log = Log()
+    model, tokenizer, runs = _begin(recipe, start)
+    model.set_attn_implementation("eager")  # the quickest for so few tokens
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    log.add("model", parameters=parameters, vocabulary=len(tokenizer))
     names: dict[str, int] = {}
     scenes = draw_scenes(SHARES, recipe.pictures, PATCH, OWN_SEEDS + recipe.seed, names)
     held = draw_scenes(SHARES, recipe.held_out, PATCH, 2 * OWN_SEEDS + recipe.seed, names)
     log.add("drawn", pictures=len(scenes.pictures), labels=len(names))
-    tokenizer = build_tokenizer(_texts(scenes, OWN_SEEDS + recipe.seed))
-    model = build_model(tokenizer)
-    model.set_attn_implementation("eager")  # the quickest for so few tokens
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    log.add("model", parameters=parameters, vocabulary=len(tokenizer))
+
+    def keep() -> None:
+        save(model, tokenizer, folder, {"runs": [*runs, {"recipe": asdict(recipe), "log": log.rows}]})
+
     readouts = train_tower(model, scenes, len(names), recipe, log)
     measure_tower(model, readouts, held, log)
-    train_language(model, Conversations(model, tokenizer, scenes, list(names)), recipe, log)
+    keep()
+    train_language(model, Conversations(model, tokenizer, scenes, list(names)), recipe, log, keep)
     measure_language(model, Conversations(model, tokenizer, held, list(names)), recipe, log)
-    save(model, tokenizer, folder, {"recipe": asdict(recipe), "log": log.rows})
+    keep()
 
 
-def _texts(scenes: Scenes, seed: int) -> list[str]:
-    """What the tokenizer learns from: all that is said, and questions and answers in the benchmarks' formats."""
-    said = [text for talk in scenes.talk for pair in talk for text in pair]
+def _begin(
+    recipe: Recipe, start: Path | None
+) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast, list[dict[str, Any]]]:
+    """Model, tokenizer and the records of the runs before."""
+    if start is None:
+        tokenizer = build_tokenizer(_texts(recipe))
+        return build_model(tokenizer), tokenizer, []
+    loaded = load_backbone("tiny", {"checkpoint": str(start)})
+    record = start / "recipe.json"
+    runs = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
+    return loaded.model.requires_grad_(True), loaded.processor.tokenizer, runs
+
+
+def _texts(recipe: Recipe) -> list[str]:
+    """What the tokenizer learns from: what is said about pictures, and the benchmarks' own questions and answers."""
+    texts = []
     for task in SHARES:
-        for index in range(1_000):
-            sample = mini.sample(task, "train", index, seed)
-            said.append(f"USER: {sample.question} ASSISTANT: {sample.answer}")
-    return said
+        for index in range(min(2_500, recipe.pictures)):
+            sample = mini.sample(task, "train", index, OWN_SEEDS + recipe.seed)
+            texts += [text for pair in sample.talk for text in pair]
+            texts.append(f"USER: {sample.question} ASSISTANT: {sample.answer}")
+    return texts
 
 
 def save(

@@ -1,5 +1,6 @@
 """The recipe's packing is exact, and the recipe runs from nothing to a checkpoint that loads like any other."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -70,12 +71,16 @@ def test_the_recipe_makes_a_checkpoint_that_loads(tmp_path):
     recipe = pretrain.Recipe(
         pictures=80, held_out=16, tower_rounds=(2, 2), tower_batch=16, language_rounds=(3, 2), language_batch=4
     )
-    pretrain.pretrain(tmp_path, recipe)
-    loaded = load_backbone("tiny", {"checkpoint": str(tmp_path)})
+    pretrain.pretrain(tmp_path / "first", recipe)
+    pretrain.pretrain(tmp_path / "second", dataclasses.replace(recipe, seed=1), tmp_path / "first")
+    loaded = load_backbone("tiny", {"checkpoint": str(tmp_path / "second")})
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
-    stages = [row["stage"] for row in json.loads((tmp_path / "recipe.json").read_text())["log"]]
-    assert stages[0] == "drawn"
-    assert stages[-1] == "language held-out"
+    runs = json.loads((tmp_path / "second" / "recipe.json").read_text())["runs"]
+    assert [run["recipe"]["seed"] for run in runs] == [0, 1]
+    for run in runs:
+        stages = [row["stage"] for row in run["log"]]
+        assert stages[0] == "model"
+        assert stages[-1] == "language held-out"
 
 
 def test_a_folder_without_a_model_is_refused_by_name(tmp_path):

@@ -13,7 +13,7 @@ from same import registry
 if TYPE_CHECKING:
     from same.data.mini._world import Sample, Split
 
-VERSION = "1"
+VERSION = "2"
 
 
 def sample(task: str, split: Split, index: int, seed: int) -> Sample:

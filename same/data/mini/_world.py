@@ -92,12 +92,20 @@ def plural(noun: str) -> str:
 def multiple_choice(
     rng: np.random.Generator, question: str, right: str, wrong: Sequence[str], count: int
 ) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """A lettered question: its text with options, the right letter, and the same question in whole sentences."""
+    """A lettered question: its text with options, the right letter, and the same question in whole sentences.
+
+    The sentence that names the answer before its letter is the easier one, and teaches the backbone the other.
+    """
     others = [option for option in dict.fromkeys(wrong) if option != right]
     options = some(rng, [right, *some(rng, others, count - 1)], count)
     letter = "ABCDE"[options.index(right)]
     listed = question + "\n" + "\n".join(f"{'ABCDE'[i]}. {option}" for i, option in enumerate(options))
-    talk = ((listed, f"The right choice is {letter}, {right}."), (question, f"That would be {right}."))
+    named_first = listed.replace(question, f"{question} Name it and then give the letter.")
+    talk = (
+        (listed, f"The right choice is {letter}, {right}."),
+        (named_first, f"It is {right}, which is choice {letter}."),
+        (question, f"That would be {right}."),
+    )
     return f"{listed}\n{LETTER}", letter, talk
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from same.data.mini._world import LABELS, SHORT, Part, Sample, Split, an, choice, photo_crop, place_turned
+from same.data.mini._world import (
+    LABELS,
+    SHORT,
+    Part,
+    Sample,
+    Split,
+    an,
+    choice,
+    multiple_choice,
+    photo_crop,
+    place_turned,
+)
 
 GROUNDS = ("grass", "gravel", "brick", "china", "flower", "moon", "coffee")
 QUESTION = "What is the object in the image?"
@@ -16,4 +27,5 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     image = photo_crop(rng, ground)
     part = Part(label, place_turned(rng, image, label, (36, 60), 20))
     talk = (("Describe the picture.", f"The picture shows {an(label)}."), (QUESTION, f"It is {an(label)}."))
-    return Sample(image, f"{QUESTION}\n{SHORT}", label, (label,), None, (part,), ground, talk)
+    lettered = multiple_choice(rng, QUESTION, label, LABELS, int(rng.integers(2, 5)))[2][:2]
+    return Sample(image, f"{QUESTION}\n{SHORT}", label, (label,), None, (part,), ground, talk + lettered)

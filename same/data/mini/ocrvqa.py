@@ -32,7 +32,7 @@ GENRES = {
 VOCABULARY = 60  # title words kept: those that stand in the most two-word titles
 LONGEST_WORD = 6
 BLOCKED = {"Dirty", "Girls", "Killer"}
-FACES = ("DejaVuSans-Bold", "DejaVuSerif-Bold")
+FACE = "DejaVuSans-Bold"
 
 
 @cache
@@ -68,17 +68,22 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     red, green, blue = (int(v) for v in rng.integers(30, 240, 3))
     ink = "black" if is_light((red, green, blue)) else "white"
     image = Image.new("RGB", (SIDE, SIDE), (red, green, blue))
-    face, parts = choice(rng, FACES), []
+    parts = []
     for line, word in enumerate(title.split()):
         top = 1 + 19 * line
-        write_centred(image, (32, top + 9), word, fitting_font(face, word, 60, 19), ink)
+        write_centred(image, (32, top + 9), word, fitting_font(FACE, word, 60, 19), ink)
         parts.append(Part(f"word {word}", (4, top, 60, top + 18)))
     drawing = icon(GENRES[genre], 22)
     parts.append(Part(f"genre {genre}", paste(image, drawing, rng.integers(2, 40), 63 - drawing.height)))
     asked = _questions(rng, title, genre)
     question, answer, _ = choice(rng, asked)
     caption = f"The cover of the {genre} movie {title}."
-    talk = (("Describe the picture.", caption), *((q, sentence) for q, _, sentence in asked))
+    first, second = title.split()
+    words = (
+        ("What is the first word of the title?", f"The title begins with {first}."),
+        ("What is the last word of the title?", f"The title ends with {second}."),
+    )
+    talk = (("Describe the picture.", caption), *((q, sentence) for q, _, sentence in asked), *words)
     return Sample(image, f"{question}\n{SHORT}", answer, (answer,), None, tuple(parts), "cover", talk)
 
 

@@ -76,18 +76,17 @@ def _letter(rng: np.random.Generator, image: Image.Image, ground: str) -> Sample
 
 def _city(rng: np.random.Generator, image: Image.Image, ground: str) -> Sample:
     city = choice(rng, _cities())
-    written = city.title() if rng.random() < 0.5 else city.upper()
+    name = city.title()
     background, ink = choice(rng, SIGNS)
     top = int(rng.integers(2, 38))
     draw_on = ImageDraw.Draw(image)
     draw_on.rounded_rectangle((1, top, 62, top + 24), 3, fill=background, outline=ink)
     draw_on.line((32, top + 25, 32, 63), fill=(90, 90, 90), width=3)
-    write_centred(image, (32, top + 12), written, fitting_font("DejaVuSans-Bold", written, 58, 17), ink)
+    write_centred(image, (32, top + 12), name, fitting_font("DejaVuSans-Bold", name, 58, 17), ink)
     question = choice(
         rng, ("What city name is on the sign?", "What does the sign say?", "What is written on the sign?")
     )
     parts = (Part(f"sign {city}", (1, top, 62, top + 24)),)
-    name = city.title()
     talk = (("Describe the picture.", f"A sign of the city {name}."), (question, f"The sign says {name}."))
     return Sample(image, f"{question}\n{SHORT}", city, (city,), None, parts, ground, talk)
 
