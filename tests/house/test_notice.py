@@ -1,0 +1,53 @@
+"""NOTICE and the manifest credit what the embedded benchmark is drawn from, as the installed packages say."""
+
+import json
+import re
+from importlib.metadata import files
+from pathlib import Path
+
+import pytest
+
+from same.data.manifest import load_benchmark
+from same.data.mini._world import installed, photographs
+
+ROOT = Path(__file__).parents[2]
+NOTICE = (ROOT / "NOTICE").read_text(encoding="utf-8")
+TABLES = {
+    "gapminder": "gapminder",
+    "world cities": "world_cities",
+    "films": "movies_data",
+}  # ours to the package's name
+
+
+def notes() -> dict[str, str]:
+    return {source.name: f"{source.licence} {source.note}" for source in load_benchmark("mini-coin").sources}
+
+
+@pytest.mark.parametrize("name", sorted(photographs()))
+def test_every_photograph_is_credited_by_name(name: str) -> None:
+    assert re.search(rf"\b{name}(\.jpg)?\b", NOTICE)
+
+
+def test_as_many_photographs_are_claimed_as_are_drawn() -> None:
+    assert len(photographs()) == 9
+    assert "nine photographs" in load_benchmark("mini-coin").note
+    assert "nine photographs" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_owners_of_scikit_learns_photographs_are_those_it_links() -> None:
+    text = installed("sklearn", "datasets", "images", "README.txt").read_text(encoding="utf-8")
+    pages = set(re.findall(r"flickr\.com/photos/(\w+)/(\d+)", text))
+    assert len(pages) == 2
+    for owner, number in pages:
+        assert f"flickr.com/photos/{owner}/{number}" in NOTICE
+        assert owner in notes()["scikit-learn photographs"]
+
+
+@pytest.mark.parametrize(("source", "module"), TABLES.items())
+def test_tables_bear_the_licence_that_their_package_records(source: str, module: str) -> None:
+    inventory = next(file for file in files("bokeh-sampledata") or () if file.name == "datasets.json")
+    records = json.loads(inventory.locate().read_text(encoding="utf-8"))["datasets"]
+    expression = next(record["license_expression"] for record in records if record["module"] == module)
+    licence = {"CC0-1.0": "CC0"}.get(expression, expression.replace("-", " "))
+    assert notes()[source].startswith(licence)
+    assert re.search(rf"\b{module}\b[^:]*:[^:]*{re.escape(licence)}", NOTICE)
