@@ -33,7 +33,8 @@ class Store:
     def __init__(self, runs: str | Path):
         self.runs = Path(runs)
         if not self.runs.is_dir():
-            raise InputError(f"The runs folder must exist; {self.runs} does not. Train first, or give --runs.")
+            found = "is no folder" if self.runs.exists() else "does not exist"
+            raise InputError(f"The runs folder must exist; {self.runs} {found}. Train first, or give --runs.")
 
     def overview(self, variant: str = VARIANTS[0]) -> pd.DataFrame:
         """One row a run, damaged ones too, with what is wrong with them."""

@@ -9,6 +9,7 @@ import pytest
 from tests.workbench.synthetic import write_run
 from workbench.app import page
 from workbench.store import Store
+from workbench.views._base import View
 from workbench.views.drift import RouterDrift
 from workbench.views.overview import Overview
 
@@ -68,8 +69,34 @@ def test_a_damaged_table_is_named_in_the_view(tmp_path: Path) -> None:
     table = run.snapshot(4).path / "routing.parquet"
     table.write_bytes(b"x" + table.read_bytes()[1:])
     view = RouterDrift(Store(tmp_path))
-    assert view.note.alert_type == "error"
     assert "routing.parquet is damaged" in view.note.object
+    write_run(tmp_path, "moelora")
+    view.refresh()
+    assert view.note.alert_type == "warning"
+    assert "routing.parquet is damaged" in view.note.object
+    assert [trace.name for trace in view.curve.object.data] == ["moelora"]
+    view.chosen.value = [view.chosen.options["same"]]
+    assert view.note.alert_type == "error"
+
+
+def test_a_run_without_scores_yet_does_not_hide_the_others(tmp_path: Path) -> None:
+    early = write_run(tmp_path, "lora", finished=1, state="start")
+    (early.path / "scores.json").unlink()
+    write_run(tmp_path, "same")
+    view = RouterDrift(Store(tmp_path))
+    assert len(view.probe.options) == 8
+    assert sorted(trace.name for trace in view.curve.object.data) == ["lora", "same"]
+
+
+def test_a_view_that_lacks_a_part_is_refused(runs: Path) -> None:
+    class Unfinished(View):
+        """Has no __panel__."""
+
+        def fill(self) -> None:
+            return None
+
+    with pytest.raises(TypeError, match="__panel__"):
+        Unfinished(Store(runs))
 
 
 def test_the_theme_reaches_the_figures(runs: Path) -> None:
@@ -89,10 +116,16 @@ def test_the_web_process_leaves_torch_out(runs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--runs", "nowhere"], "nowhere"), (["--port", "99999", "--runs", "."], "99999"), (["--port", "abc"], "--port")],
+    [
+        (["--runs", "nowhere"], "nowhere"),
+        (["--runs", "file"], "is no folder"),
+        (["--port", "99999", "--runs", "."], "99999"),
+        (["--port", "abc"], "--port"),
+    ],
 )
 def test_serve_refuses_what_it_cannot_use(arguments: list[str], named: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workbench.cli", "serve", *arguments]
+    (tmp_path / "file").touch()
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert named in done.stderr

@@ -1,8 +1,10 @@
 """What every view has."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from threading import RLock
 from typing import Any, ClassVar
 
 import panel as pn
@@ -25,8 +27,11 @@ PLOT_CONFIG = {
 }
 
 
-class View(pn.viewable.Viewer):
-    """A page of the dashboard: widgets and panes are made once, and only their values change."""
+class View(pn.viewable.Viewer, param.ParameterizedABC):
+    """A page of the dashboard: widgets and panes are made once, and only their values change.
+
+    A session's callbacks run in threads, so that one drawing waits for another.
+    """
 
     title: ClassVar[str]
     order: ClassVar[int]
@@ -47,25 +52,37 @@ class View(pn.viewable.Viewer):
         )
         self.benchmark = pmui.Select(label="Benchmark", options=[], width=170)
         self._quiet = False
+        self._drawing = RLock()
         self._drawn: dict[pn.pane.Plotly, go.Figure] = {}
         self.refresh_button.on_click(lambda _event: self.refresh())
         self.watch(self.benchmark, self.fill)
 
     def refresh(self) -> None:
         """Read what runs there are and draw again."""
-        names = list(dict.fromkeys(self.store.overview()["benchmark"]))
-        chosen = self.benchmark.value if self.benchmark.value in names else next(iter(names), None)
-        with self.quiet():
-            self.benchmark.param.update(options=names, value=chosen)
-        self.attempt(self.fill)
+        with self._drawing:
+            names = list(dict.fromkeys(self.store.overview()["benchmark"]))
+            chosen = self.benchmark.value if self.benchmark.value in names else next(iter(names), None)
+            with self.quiet():
+                self.benchmark.param.update(options=names, value=chosen)
+            self.attempt(self.fill)
 
+    @abstractmethod
     def fill(self) -> None:
         """Offer the runs of the chosen benchmark and draw them."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def __panel__(self) -> pn.viewable.Viewable:
+        """Lay out what is shown."""
 
     def watch(self, widget: Any, draw: Callable[[], None], name: str = "value") -> None:
         """Draw when the reader changes a widget, not when the view itself does inside `quiet`."""
-        widget.param.watch(lambda _event: None if self._quiet else self.attempt(draw), name)
+
+        def changed(_event: object) -> None:
+            with self._drawing:
+                if not self._quiet:
+                    self.attempt(draw)
+
+        widget.param.watch(changed, name)
 
     def plot(self) -> pn.pane.Plotly:
         """Make a plot pane that fills its place and follows the page's theme."""

@@ -1,11 +1,13 @@
 """Router drift: where one task's inputs are sent after each later task, by layer."""
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
 
+from same.errors import SnapshotError
 from workbench import figures
 from workbench.store import MEAN_LAYER, Store, at_layer, overlap
 from workbench.views._base import NO_RUNS, View, card
@@ -15,6 +17,8 @@ ABOUT = (
     "measured after that task and after every later one. **Overlap** = Σ min(p, q) of the two distributions: 1 is "
     "unchanged routing, 0 means that the tokens now go to other experts."
 )
+
+CHOOSE = "Choose at least one run whose method has experts (for example same) and that has finished this task."
 
 
 class RouterDrift(View):
@@ -30,6 +34,7 @@ class RouterDrift(View):
         self.layer = pmui.DiscreteSlider(label="Layer", options={MEAN_LAYER: None}, value=None, width=280)
         self.distribution, self.curve, self.heatmap = self.plot(), self.plot(), self.plot()
         self.labels: list[str] = []
+        self.damage: list[str] = []
         self.routing = self.drifted = pd.DataFrame()
         self.watch(self.chosen, self._load)
         self.watch(self.probe, self._load)
@@ -44,25 +49,42 @@ class RouterDrift(View):
         ]
         self.labels = list(table["label"])
         options = dict(zip(table["label"], table["run"], strict=True))
-        tasks = self.store.tasks(table["run"].iloc[0]) if len(table) else []
-        probes = {f"Task {index + 1} · {task}": index for index, task in enumerate(tasks)}
+        probes = {f"Task {index + 1} · {task}": index for index, task in enumerate(self._tasks(table))}
+        routed = self._with_experts(table)
         kept = [run for run in self.chosen.value if run in options.values()]
         with self.quiet():
-            self.chosen.param.update(options=options, value=kept or self._with_experts(table))
+            self.chosen.param.update(options=options, value=kept or routed[:4])
             probe = self.probe.value if self.probe.value in probes.values() else next(iter(probes.values()), None)
             self.probe.param.update(options=probes, value=probe)
         self._load()
 
+    def _tasks(self, table: pd.DataFrame) -> list[str]:
+        """The benchmark's tasks, from the first run that has scores: one that is being trained may have none yet."""
+        for run in table["run"]:
+            with suppress(SnapshotError):
+                return self.store.tasks(run)
+        return []
+
     def _with_experts(self, table: pd.DataFrame) -> list[str]:
-        return [run for run in table["run"] if len(self.store.routing([run]))][:4]
+        """The runs that recorded routing; what is damaged is left out and noted, so that the others can be drawn."""
+        found = []
+        self.damage = []
+        for run in table["run"]:
+            try:
+                if len(self.store.routing([run])):
+                    found.append(run)
+            except SnapshotError as error:
+                self.damage.append(str(error))
+        return found
 
     def _load(self) -> None:
         self.routing = self.store.routing(self.chosen.value, self.probe.value or 0)
-        self.tell("" if self.labels else NO_RUNS)
-        if self.labels and self.routing.empty:
-            self.tell(
-                "Choose at least one run whose method has experts (for example same) and that has finished this task."
-            )
+        if not self.labels:
+            self.tell(NO_RUNS)
+        elif self.routing.empty:
+            self.tell("  ".join([CHOOSE, *self.damage]))
+        else:
+            self.tell("  ".join(self.damage), "warning")
         self.drifted = overlap(self.routing)
         options: dict[str, str | None] = {MEAN_LAYER: None} | {
             name: name for name in dict.fromkeys(self.routing["layer"])
