@@ -3,8 +3,9 @@
     runs/<benchmark>/<method>/<seed>-<fingerprint>/
       config.json  events.jsonl  scores.json  predictions/<stage>/  snapshots/task_00/ …  state/
 
-Folders of results are complete or absent: written beside, flushed to disk, renamed. Every file that is read is first
-compared with the sha256 that was recorded when it was written.
+Folders of results are complete or absent: written beside, flushed to disk, renamed. Every file of them, config.json and
+scores.json are compared with the sha256 that was recorded when they were written before anything is read from them;
+events.jsonl only ever grows and has none.
 """
 
 import hashlib
@@ -84,7 +85,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         recorded = content.pop("sha256")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SnapshotError(f"{path} is missing. {remedy}") from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SnapshotError(f"{path} is damaged ({type(error).__name__}: {error}). {remedy}") from None
@@ -228,7 +229,7 @@ class RunFolder:
             environment: what is worth knowing besides (packages, hardware).
 
         Raises:
-            InputError: a folder of that name holds other settings; says which differ.
+            InputError: a folder of that name holds other settings, and which differ; or it cannot be made.
         """
         run = cls.at(runs, benchmark, method, seed, settings)
         if (run.path / "config.json").exists():
@@ -238,7 +239,12 @@ class RunFolder:
                     f"{run.path} was started with other settings ({'; '.join(changed)}). Use another --runs folder."
                 )
             return run
-        run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"runs must be a folder that can be written to; got {runs} ({error}). Give another."
+            ) from None
         about = {"benchmark": benchmark, "method": method, "seed": seed, "fingerprint": fingerprint(settings)}
         about["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(run.path / "config.json", {**about, "settings": settings, "environment": environment or {}})
@@ -263,8 +269,10 @@ class RunFolder:
         """Add one line to events.jsonl; a line that a crash cut short is dropped first."""
         line = canonical({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **data})
         with self.events_path.open("ab+") as stream:
-            whole = _whole_lines(stream.seek(0, os.SEEK_END), self.events_path)
-            stream.truncate(whole)
+            size = stream.seek(0, os.SEEK_END)
+            whole = _whole_lines(size, self.events_path)
+            if whole < size:  # else nothing is cut: another process may have added a line since
+                stream.truncate(whole)
             stream.write(line.encode() + b"\n")
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -339,6 +347,17 @@ class RunFolder:
         """A trained task that is not evaluated yet; becomes a snapshot and goes."""
         remedy = "Delete that folder and run the same command again to train the task anew."
         return SealedFolder(self.path / "state" / stage_name(index), remedy)
+
+    @property
+    def lock(self) -> Path:
+        """The file that whoever trains in the folder holds."""
+        return self.path / "state" / "lock"
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written beside folders and files; only who holds the lock may."""
+        for folder in (self.path, *(self.path / name for name in ("predictions", "snapshots", "state"))):
+            for left in folder.glob(".*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
     def write_snapshot(self, index: int, fill: Callable[[Path], None], **about: Any) -> None:
         """Write the snapshot of task ``index``, complete or absent."""

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from same import runs
 from same.errors import InputError, SnapshotError
 from same.runs import RunFolder, fingerprint, runs_in, write_table
 
@@ -54,6 +55,41 @@ def test_a_line_cut_short_by_a_crash_is_not_read_and_goes_at_the_next_append(run
     assert [event["kind"] for event in run.events()] == ["start"]
     run.append_event("done")
     assert [event["kind"] for event in run.events()] == ["start", "done"]
+
+
+def test_a_line_that_another_process_adds_meanwhile_stays(run, monkeypatch):
+    run.append_event("start")
+
+    def measure(size, path):
+        with path.open("a") as stream:
+            stream.write('{"kind": "failed"}\n')
+        return size
+
+    monkeypatch.setattr(runs, "_whole_lines", measure)
+    run.append_event("done")
+    assert [event["kind"] for event in run.events()] == ["start", "failed", "done"]
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(run):
+    run.write_snapshot(0, fill)
+    run.append_event("start")
+    for left in (run.path / "snapshots" / ".task_01-x" / "adapter", run.path / "state" / ".task_01-old-x"):
+        left.mkdir(parents=True)
+        (left / "weights.bin").write_bytes(b"half")
+    (run.path / ".scores.json.7").write_text("{")
+    run.sweep()
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "events.jsonl", "snapshots", "state"]
+    assert [path.name for path in (run.path / "snapshots").iterdir()] == ["task_00"]
+    assert list((run.path / "state").iterdir()) == []
+    run.snapshot(0).verify()
+
+
+def test_a_runs_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"runs must be a folder that can be written to; got .*file"):
+        RunFolder.create(tmp_path / "file", "b", "m", 0, SETTINGS)
+    with pytest.raises(SnapshotError, match=r"file/config\.json is missing"):
+        RunFolder(tmp_path / "file").config()
 
 
 def test_a_damaged_line_is_named(run):
