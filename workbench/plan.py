@@ -18,12 +18,13 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
 import papermill
@@ -36,9 +37,18 @@ from same.registry import choose
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 RUNS = "runs"
+T = TypeVar("T")
 CHAIN_KEYS = ("title", "jobs", "parameters", "steps")
 STEP_KEYS = ("notebook", "matrix", "parameters", "needs", "makes")
-KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+}
+NOT_IN_FILE_NAMES = re.compile(r"[^\w.=+-]+")
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,8 @@ class Chain:
     steps: tuple[Step, ...] = field(repr=False)
 
     def fingerprints(self) -> dict[str, str]:
-        """What each step's outcome depends on: notebook code, parameters, the package's code, the steps before it."""
-        code = _code_digest()
+        """What each step's outcome depends on: its notebook, its parameters, what the packages hold, earlier steps."""
+        code = _content_digest()
         found: dict[str, str] = {}
         for step in self.steps:
             parts = [_notebook_code(step.notebook), dict(step.parameters), code, [found[need] for need in step.needs]]
@@ -83,23 +93,23 @@ def load_chain(name: str, runs: Path) -> Chain:
         known = sorted(path.stem for path in (NOTEBOOKS / "chains").glob("*.yaml"))
         file = NOTEBOOKS / "chains" / f"{choose('chain', name, known)}.yaml"
     if not file.is_file():
-        raise InputError(f"A chain file must exist; {file} does not.")
+        raise InputError(f"A chain file must exist; {file} does not. Give its path, or a name from notebooks/chains.")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} must be YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} must be YAML in UTF-8; {error}. Mend it there.") from None
     _check_keys(content, CHAIN_KEYS, file)
-    if not isinstance(content.get("steps"), dict) or not content["steps"]:
-        raise InputError(f"{file} must list its steps under `steps`, each with a name; got {content.get('steps')!r}.")
+    if not _entry(content, "steps", dict, file):
+        raise InputError(f"{file} must name at least one step under `steps`; got none. Add one with its notebook.")
     steps = _steps(content, file, runs)
     jobs = content.get("jobs", max(1, (os.cpu_count() or 1) // 2))
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        raise InputError(f"{file}: jobs must be a whole number of at least 1; got {jobs!r}.")
+        raise InputError(f"{file}: jobs must be a whole number of at least 1; got {jobs!r}. Mend it or leave it out.")
     return Chain(file.stem, str(content.get("title", file.stem)), jobs, tuple(_in_order(steps, file)))
 
 
 def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
-    shared = {**(content.get("parameters") or {}), RUNS: str(runs.resolve())}
+    shared = {**_entry(content, "parameters", dict, file), RUNS: str(runs.resolve())}
     used: set[str] = {RUNS}
     members: dict[str, list[str]] = {}
     steps = []
@@ -110,20 +120,60 @@ def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
         declared = declared_parameters(notebook)
         used |= shared.keys() & declared.keys()
         members[key] = []
-        for choice in _combinations(about.get("matrix") or {}):
-            own = {**(about.get("parameters") or {}), **choice}
+        needs = tuple(_entry(about, "needs", list, place))
+        for choice in _combinations(_entry(about, "matrix", dict, place), place):
+            own = {**_entry(about, "parameters", dict, place), **choice}
             _check_parameters(own, declared, place)
             given = {name: value for name, value in shared.items() if name in declared} | own
             _check_parameters(given, declared, place)
-            suffix = "".join(f"-{value}" for value in choice.values())
-            makes = str(about["makes"]).format_map(given) if "makes" in about else None
+            suffix = "".join(f"-{NOT_IN_FILE_NAMES.sub('_', str(value))}" for value in choice.values())
             members[key].append(f"{key}{suffix}")
-            needs, copy = tuple(about.get("needs") or ()), f"{notebook.stem}{suffix}.ipynb"
-            steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy))
+            copy = f"{notebook.stem}{suffix}.ipynb"
+            steps.append(Step(f"{key}{suffix}", notebook, given, needs, _makes(about, given, place), copy))
     unused = sorted(shared.keys() - used)
     if unused:
-        raise InputError(f"{file}: no notebook of the chain declares the parameter {unused[0]!r}.")
+        raise InputError(
+            f"{file}: a parameter for every notebook must be declared by one of them; {unused[0]!r} is by none. "
+            "Take it out, or declare it in a cell tagged `parameters`."
+        )
+    _check_names(steps, file)
     return _with_copies([_with_needs(step, members, file) for step in steps])
+
+
+def _entry(about: Mapping[str, Any], key: str, kind: type[T], place: object) -> T:
+    """What stands under a key, or nothing of that kind where it is left out."""
+    value = about.get(key)
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        form = "a list ([a, b])" if kind is list else "entries (name: value)"
+        raise InputError(f"{place}: {key} must hold {form}; got {value!r}. Write it so, or leave it out.")
+    return value
+
+
+def _makes(about: Mapping[str, Any], given: Mapping[str, Any], place: str) -> str | None:
+    if "makes" not in about:
+        return None
+    pattern = str(about["makes"])
+    try:
+        path = pattern.format_map(given)
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        names = ", ".join(sorted(given)) or "none given"
+        raise InputError(
+            f"{place}: makes must be a path in which {{name}} stands for a parameter of the step; got {pattern!r} "
+            f"({error}). Parameters: {names}."
+        ) from None
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise InputError(f"{place}: makes must be a path below the runs folder; got {path!r}. Take its start away.")
+    return path
+
+
+def _check_names(steps: Iterable[Step], file: Path) -> None:
+    """Steps are known by their names, so that no two may have the same."""
+    count = Counter(step.name for step in steps)
+    for name, times in count.items():
+        if times > 1:
+            raise InputError(f"{file}: each step must have a name of its own; {times} are called {name}. Rename one.")
 
 
 def _with_copies(steps: list[Step]) -> list[Step]:
@@ -142,17 +192,21 @@ def _in_order(steps: Iterable[Step], file: Path) -> list[Step]:
     try:
         return [named[name] for name in TopologicalSorter({name: named[name].needs for name in named}).static_order()]
     except CycleError as error:
-        raise InputError(f"{file}: steps need each other in a circle: {' → '.join(error.args[1])}.") from None
+        circle = " → ".join(error.args[1])
+        raise InputError(f"{file}: no step may need itself; {circle} is a circle. Take one `needs` out.") from None
 
 
 def _check_keys(content: Any, keys: tuple[str, ...], place: object) -> None:
     if not isinstance(content, dict):
-        raise InputError(f"{place} must hold entries ({', '.join(keys)}); got {content!r}.")
+        raise InputError(f"{place} must hold entries ({', '.join(keys)}); got {content!r}. Mend it in the chain file.")
     for key in content:
         choose(f"entry in {place}:", str(key), keys)
 
 
-def _combinations(matrix: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+def _combinations(matrix: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
+    for name in matrix:
+        if not _entry(matrix, name, list, f"{place}, matrix"):
+            raise InputError(f"{place}: matrix must give {name} a value; got none. Add one, or leave it out.")
     return [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
 
 
@@ -162,7 +216,8 @@ def _notebook(name: str, file: Path, place: str) -> Path:
     if found is None:
         known = sorted(path.stem for path in places[1].parent.glob("*.ipynb"))
         choose(f"notebook ({place})", name, known)
-        raise InputError(f"{place}: notebook {name!r} must be a file; none of {', '.join(map(str, places))} is.")
+        looked = ", ".join(map(str, places))
+        raise InputError(f"{place}: notebook {name!r} must be a file; none of {looked} is. Leave .ipynb out.")
     return found.resolve()
 
 
@@ -170,15 +225,23 @@ def declared_parameters(notebook: Path) -> dict[str, dict[str, Any]]:
     """The parameters a notebook declares in its cell tagged `parameters`.
 
     Raises:
-        InputError: it has no such cell.
+        InputError: it has no such cell, or is no notebook.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except (ValueError, nbformat.ValidationError) as error:
+        raise InputError(f"{notebook} must be a notebook; {error}. Open and save it in JupyterLab.") from None
     if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
-        raise InputError(f"{notebook} must have a cell tagged `parameters`; it has none.")
+        raise InputError(
+            f"{notebook} must have a cell tagged `parameters`; it has none. "
+            "Tag the cell that sets them (JupyterLab: Property Inspector, Cell Tags)."
+        )
     try:
         return dict(papermill.inspect_notebook(str(notebook)))
     except ValueError as error:
-        raise InputError(f"{notebook} must name its kernel and language; {error}") from None
+        raise InputError(
+            f"{notebook} must name its kernel and language; {error}. Choose a kernel in JupyterLab and save it."
+        ) from None
 
 
 def _check_parameters(given: Mapping[str, Any], declared: Mapping[str, dict[str, Any]], place: str) -> None:
@@ -186,7 +249,7 @@ def _check_parameters(given: Mapping[str, Any], declared: Mapping[str, dict[str,
         choose(f"parameter ({place})", name, sorted(declared))
         kind = str(declared[name]["inferred_type_name"])
         if kind in KINDS and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind != "bool")):
-            raise InputError(f"{place}: parameter {name} must be of type {kind}; got {value!r}.")
+            raise InputError(f"{place}: parameter {name} must be of type {kind}; got {value!r}. Mend it in the chain.")
 
 
 def _notebook_code(notebook: Path) -> list[Any]:
@@ -194,9 +257,12 @@ def _notebook_code(notebook: Path) -> list[Any]:
     return [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells]
 
 
-def _code_digest() -> str:
+def _content_digest() -> str:
+    """Of all code, weights and manifests: other weights or another manifest give other results, as other code does."""
     digest = hashlib.sha256(same.__version__.encode())
-    for package in ("same", "workbench"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+    for folder in ("same", "workbench", "data_manifests"):
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(file.relative_to(ROOT).as_posix().encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from same.errors import InputError, RunFailed
+from workbench import plan
 from workbench.chain import reproduce
 from workbench.plan import load_chain
 
@@ -31,6 +32,8 @@ def books(tmp_path: Path) -> Path:
     notebook(tmp_path, "one", "word: str = 'one'  # what to write\ncount: int = 1  # how often", append)
     notebook(tmp_path, "two", "word: str = 'two'  # what to write", append, "print('<b>two</b>')")
     notebook(tmp_path, "bare", None, "x = 1")
+    notebook(tmp_path, "many", "words: list = ['a']  # what to write")
+    (tmp_path / "torn.ipynb").write_text('{"cells": [', encoding="utf-8")
     return tmp_path
 
 
@@ -43,9 +46,9 @@ def test_steps_come_after_what_they_need_and_a_matrix_makes_one_step_each(books:
         "last": {"notebook": "two", "needs": ["first"]},
         "first": {"notebook": "one", "matrix": {"word": ["a", "b"]}},
     }
-    plan = load_chain(chain(books, steps=steps), books / "runs")
-    assert [step.name for step in plan.steps] == ["first-a", "first-b", "last"]
-    assert plan.steps[-1].needs == ("first-a", "first-b")
+    found = load_chain(chain(books, steps=steps), books / "runs")
+    assert [step.name for step in found.steps] == ["first-a", "first-b", "last"]
+    assert found.steps[-1].needs == ("first-a", "first-b")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,15 @@ def test_steps_come_after_what_they_need_and_a_matrix_makes_one_step_each(books:
     [
         ({"steps": {"s": {"notebook": "one", "parameters": {"wrod": "x"}}}}, ["wrod", "word", "step s"]),
         ({"steps": {"s": {"notebook": "one", "parameters": {"count": "three"}}}}, ["count", "int", "three"]),
+        ({"steps": {"s": {"notebook": "many", "parameters": {"words": "abc"}}}}, ["words", "list", "abc"]),
+        ({"steps": {"s": {"notebook": "one", "parameters": ["word"]}}}, ["step s", "parameters", "entries"]),
+        ({"steps": {"s": {"notebook": "one", "matrix": {"word": "abc"}}}}, ["matrix", "word", "list", "abc"]),
+        ({"steps": {"s": {"notebook": "one", "matrix": {"word": []}}}}, ["matrix", "word", "none"]),
+        ({"steps": {"s": {"notebook": "one", "makes": "{wrod}/x"}}}, ["makes", "wrod", "none given"]),
+        ({"steps": {"s": {"notebook": "one", "makes": "/tmp/x"}}}, ["makes", "/tmp/x", "below"]),
+        ({"steps": {"s": {"notebook": "one"}, "t": {"notebook": "two", "needs": "s"}}}, ["needs", "list", "'s'"]),
+        ({"steps": {"s": {"notebook": "one", "matrix": {"word": ["a b", "a/b"]}}}}, ["s-a_b", "name of its own"]),
+        ({"steps": {"s": {"notebook": "torn"}}}, ["torn.ipynb", "must be a notebook"]),
         ({"steps": {"s": {"notebook": "bare"}}}, ["bare.ipynb", "parameters"]),
         ({"steps": {"s": {"notebook": "onne"}}}, ["onne", "one"]),
         ({"steps": {"s": {"notebook": "one", "need": ["t"]}}}, ["need", "needs"]),
@@ -71,6 +83,21 @@ def test_a_chain_that_cannot_be_is_refused_before_anything_is_written(
         reproduce(file, books / "runs")
     assert [word for word in named if word not in str(caught.value)] == []
     assert not (books / "runs").exists()
+
+
+def test_other_weights_or_manifests_make_other_fingerprints(books: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = books / "packages"
+    files = [place / "same" / "backbones" / "model.safetensors", place / "data_manifests" / "demo.yaml"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("1")
+    monkeypatch.setattr(plan, "ROOT", place)
+    steps = load_chain(chain(books, steps={"s": {"notebook": "one"}}), books / "runs")
+    found = [steps.fingerprints()["s"]]
+    for file in files:
+        file.write_text("2")
+        found.append(steps.fingerprints()["s"])
+    assert len(set(found)) == 3
 
 
 def test_a_dry_run_writes_nothing(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
