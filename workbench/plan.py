@@ -36,6 +36,8 @@ from same.registry import choose
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+if not NOTEBOOKS.is_dir():  # beside the packages in a checkout, inside this one in an installed wheel
+    NOTEBOOKS = ROOT / "workbench" / "notebooks"
 RUNS = "runs"
 T = TypeVar("T")
 CHAIN_KEYS = ("title", "jobs", "parameters", "steps")

@@ -14,7 +14,8 @@ from packaging.version import Version
 import same
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
 EXTRAS = PROJECT["optional-dependencies"].values()
 DIRECT = [Requirement(text) for text in (*PROJECT["dependencies"], *itertools.chain.from_iterable(EXTRAS))]
 PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line]
@@ -47,6 +48,12 @@ def test_the_version_is_the_librarys() -> None:
     assert PROJECT["dynamic"] == ["version"]
     assert Version(same.__version__).release[:2] >= (0, 1)
     assert f"## {same.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_a_wheel_holds_manifests_and_notebooks_where_they_are_looked_for() -> None:
+    wheel = SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["sources"] == {"data_manifests": "same/data_manifests", "notebooks": "workbench/notebooks"}
+    assert set(wheel["sources"]) < set(wheel["only-include"])
 
 
 @pytest.mark.parametrize("target", TARGETS)
