@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from same.errors import RunFailed
+from same.errors import InputError, RunFailed
 from same.runs import runs_in
 from workbench.plan import Chain, Step, load_chain
 from workbench.report import write_report
@@ -61,7 +61,10 @@ def reproduce(name: str, runs: Path, dry_run: bool = False) -> None:
                 f"{step.name}: {step.notebook.name} {json.dumps(dict(step.parameters))}: {state}", markup=False
             )
         return
-    record.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        record.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--runs must be a folder that can be written to; {error}. Give another.") from None
     with stopped_by_sigterm():
         Conductor(chain, record, runs, console).run()
     report = write_report(chain, record.folder, runs, record.seconds())
@@ -180,9 +183,11 @@ class Conductor:
         self.running.remove(ended)
         seconds = time.monotonic() - ended.started
         if ended.process.returncode:
-            reason = "\n".join(ended.errors.read_text(encoding="utf-8").strip().splitlines()[-12:])
+            said = ended.errors.read_text(encoding="utf-8").strip().splitlines()[-12:]
+            reason = "\n".join(said) or f"its process ended with {ended.process.returncode} (below 0: by that signal)"
             self.failed.append(
-                f"{ended.step.name} failed: {reason}\nIts copy with the error: {self.record.copy(ended.step)}"
+                f"{ended.step.name} failed: {reason}\nIts copy with the error: {self.record.copy(ended.step)}\n"
+                "Mend the cause and give the same command again: what is done is not done again."
             )
             return
         ended.errors.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Execute one notebook with papermill, in a process of its own: ``python -m workbench.execute REQUEST``.
 
-REQUEST is JSON: notebook, output, parameters, title. Progress goes to standard output, one line a cell.
+REQUEST is JSON: notebook, output, parameters. Progress goes to standard output, one line a cell.
 """
 
 import asyncio
@@ -13,11 +13,13 @@ from typing import Any
 import papermill
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from nbformat.v4 import new_output
 from papermill.engines import NBClientEngine, papermill_engines
 
 ENGINE = "telling"
 START_TIMEOUT = 600  # seconds until a kernel must answer; a loaded machine needs minutes
 GRACE = 3.0  # seconds for an interrupted cell to stop what it started
+DIED = "the kernel must answer until the cell is done; it died (out of memory, or a crash). Run the chain again."
 
 
 class Kernel(AsyncKernelManager):
@@ -45,19 +47,30 @@ class Kernel(AsyncKernelManager):
 
 
 class TellingEngine(NBClientEngine):
-    """Papermill's engine, saying which cell it has come to."""
+    """Papermill's engine, saying which cell it has come to, and in the copy which cell a kernel died in."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **settings: Any) -> Any:
-        """Announce each cell, then do what the parent class does."""
+        """Announce each cell and do what the parent class does; give the cell that a kernel died in an error."""
         start, count = nb_man.cell_start, len(nb_man.nb.cells)
+        reached = -1
 
         def tell(cell: Any, index: int, **more: Any) -> None:
+            nonlocal reached
+            reached = index if cell.cell_type == "code" else reached
             print(f"cell {index + 1}/{count}", flush=True)
             start(cell, index, **more)
 
         nb_man.cell_start = tell
-        return super().execute_managed_notebook(nb_man, kernel_name, **settings)
+        try:
+            return super().execute_managed_notebook(nb_man, kernel_name, **settings)
+        except RuntimeError as error:  # papermill itself would call such a notebook completed
+            if reached < 0:
+                raise
+            cell = nb_man.nb.cells[reached]
+            cell.outputs.append(new_output("error", ename=type(error).__name__, evalue=DIED, traceback=[str(error)]))
+            nb_man.cell_exception(cell, cell_index=reached)
+            return nb_man.nb
 
 
 def execute(notebook: str, output: str, parameters: dict[str, Any]) -> None:
@@ -89,7 +102,8 @@ def main() -> None:
     try:
         execute(**json.loads(sys.argv[1]))
     except papermill.PapermillExecutionError as error:
-        print(f"cell {error.exec_count}: {error.ename}: {error.evalue}", file=sys.stderr)
+        where = f"In [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index + 1}"
+        print(f"{where}: {error.ename}: {error.evalue}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

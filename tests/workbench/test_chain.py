@@ -136,3 +136,21 @@ def test_a_failing_notebook_is_kept_with_its_error_and_what_needs_it_does_not_ru
     outputs = [output for cell in copy.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any(output.output_type == "error" and output.evalue == "on purpose" for output in outputs)
     assert not (books / "log").exists()
+
+
+@pytest.mark.slow
+def test_a_dead_kernel_is_an_error_in_the_copy(books: Path) -> None:
+    notebook(
+        books, "dying", "word: str = 'x'", "print('before', flush=True)", "import os; os._exit(1)", "print('after')"
+    )
+    with pytest.raises(RunFailed, match=r"DeadKernelError: the kernel must answer"):
+        reproduce(chain(books, steps={"a": {"notebook": "dying"}}), books / "runs")
+    copy = nbformat.read(books / "runs" / "reports" / "demo" / "dying.ipynb", as_version=4)
+    errors = [cell.source for cell in copy.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert errors == ["import os; os._exit(1)"]
+
+
+def test_a_runs_folder_that_is_a_file_is_refused(books: Path) -> None:
+    (books / "runs").write_text("")
+    with pytest.raises(InputError, match="--runs must be a folder"):
+        reproduce(chain(books, steps={"s": {"notebook": "one"}}), books / "runs")
