@@ -74,6 +74,27 @@ def test_stacked_bars_sum_to_one(pictures: dict[str, go.Figure]) -> None:
     assert sum(trace.y[0] for trace in bars[:8]) == pytest.approx(1)
 
 
+def test_stages_are_named_from_1_on_axes_and_under_the_pointer(runs: Path) -> None:
+    store = Store(runs)
+    routing = store.routing(store.newest("mini-coin", ["same"]), probe=3)
+    moved = overlap(routing)
+    tables = at_layer(routing), at_layer(moved)
+    for figure in (figures.expert_distribution(*tables), figures.overlap_curve(moved), figures.overlap_heatmap(moved)):
+        axis, trace = figure.layout.xaxis, figure.data[0]
+        ticks = dict(zip(axis.tickvals, axis.ticktext, strict=True))
+        assert [ticks[after] for after in trace.x] == ["4", "5", "6", "7", "8"]
+        named = trace.customdata if trace.type != "heatmap" else trace.customdata[0]
+        assert list(named) == [4, 5, 6, 7, 8]
+        assert "after Task %{customdata}" in trace.hovertemplate
+
+
+def test_more_experts_than_hues_stay_apart() -> None:
+    parts = [{"label": "a", "after": 0, "expert": expert, "weight": 0.1} for expert in range(10)]
+    moved = pd.DataFrame({"label": ["a"], "after": [0], "overlap": [1.0]})
+    bars = figures.expert_distribution(pd.DataFrame(parts), moved).data[:10]
+    assert len({(bar.marker.color, bar.marker.pattern.shape) for bar in bars}) == 10
+
+
 def test_the_slider_shows_one_layer_at_a_time(pictures: dict[str, go.Figure]) -> None:
     figure = pictures["expert_distribution_by_layer"]
     masks = [step.args[0]["visible"] for step in figure.layout.sliders[0].steps]

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, SEQUENTIAL, empty, groups, layout, marks, task_ticks
+from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, empty, groups, layout, marks, task_ticks
 
 _NOTHING = "No routing was recorded: pick a run whose method has experts, with at least one finished task."
 
@@ -35,7 +35,8 @@ def expert_distribution(
     stages = int(routing["after"].max()) + 1
     figure.update_layout(layout(title, 140 + 190 * len(labels), barmode="stack", bargap=0.12, hovermode="closest"))
     figure.update_layout(legend={"title": {"text": "expert"}, "traceorder": "reversed"})
-    figure.update_yaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], showgrid=False, title={"text": "mean ω"}, zeroline=False)
+    figure.update_yaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], showgrid=False, zeroline=False)
+    figure.update_yaxes(title={"text": "mean weight ω (0–1)"})
     figure.update_xaxes(task_ticks(stages), showgrid=False, zeroline=False)
     figure.update_xaxes(title={"text": "after training task (above each bar: overlap with the first)"}, row=len(labels))
     return figure
@@ -74,14 +75,18 @@ def _expert_bar(expert: int, part: pd.DataFrame, legend: bool) -> go.Bar:
         name=name,
         legendgroup=name,
         showlegend=legend,
-        marker={"color": OKABE_ITO[expert % len(OKABE_ITO)]},
+        marker={
+            "color": OKABE_ITO[expert % len(OKABE_ITO)],
+            "pattern": {"shape": PATTERNS[expert // len(OKABE_ITO) % len(PATTERNS)], "fillmode": "overlay"},
+        },
+        customdata=part["after"] + 1,
         text=[name if weight >= 0.09 else "" for weight in part["weight"]],
         constraintext="none",
         textposition="inside",
         insidetextanchor="middle",
         textangle=0,
         textfont={"size": 10, "color": "#111111"},
-        hovertemplate=f"expert {expert + 1}<br>after task %{{x}}<br>mean ω %{{y:.3f}}<extra></extra>",
+        hovertemplate=f"expert {expert + 1}<br>after Task %{{customdata}}<br>mean ω %{{y:.3f}}<extra></extra>",
     )
 
 
@@ -119,7 +124,8 @@ def overlap_curve(
             mode="lines+markers",
             line={"color": style[label].colour, "dash": style[label].dash, "width": 2.5},
             marker={"symbol": style[label].marker, "size": 9, "color": style[label].colour, "opacity": 1},
-            hovertemplate=f"{label}<br>overlap %{{y:.3f}}<extra></extra>",
+            customdata=part["after"] + 1,
+            hovertemplate=f"{label}<br>after Task %{{customdata}}<br>overlap %{{y:.3f}}<extra></extra>",
         )
         for label, part in groups(mean, "label")
     ]
@@ -153,11 +159,12 @@ def overlap_heatmap(overlap: pd.DataFrame, title: str = "Overlap with Task 1's o
             coloraxis="coloraxis",
             xgap=1,
             ygap=1,
-            hovertemplate=f"{label}<br>%{{y}}<br>overlap %{{z:.3f}}<extra></extra>",
+            customdata=[[after + 1 for after in grid.columns]] * len(grid),
+            hovertemplate=f"{label}<br>layer %{{y}}<br>after Task %{{customdata}}<br>overlap %{{z:.3f}}<extra></extra>",
         )
         figure.add_trace(heat, 1, column)
         figure.update_xaxes(
-            task_ticks(len(grid.columns)), showgrid=False, title={"text": "after task"}, row=1, col=column
+            task_ticks(int(max(grid.columns)) + 1), showgrid=False, title={"text": "after task"}, row=1, col=column
         )
     bar = {"title": {"text": "overlap (0–1)", "side": "right"}, "thickness": 12}
     figure.update_layout(
