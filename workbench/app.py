@@ -57,10 +57,12 @@ def serve(runs: str | Path, port: int = 5006) -> None:
         start=False,
         verbose=False,
     )
-    print(f"Dashboard of {folder}: http://localhost:{port} (Ctrl-C stops it)", flush=True)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    for wish in (signal.SIGINT, signal.SIGTERM):
+        server.io_loop.asyncio_loop.add_signal_handler(wish, server.io_loop.stop)
     server.start()
+    print(f"Dashboard of {folder}: http://localhost:{port} (Ctrl-C stops it)", flush=True)
     server.io_loop.start()
+    server.stop()
 
 
 def _free_port(port: int) -> int:

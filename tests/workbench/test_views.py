@@ -1,5 +1,6 @@
 """The views without a browser: what they offer, what they say, what they draw."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,15 @@ def test_serve_refuses_what_it_cannot_use(arguments: list[str], named: str, tmp_
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("wish", [signal.SIGINT, signal.SIGTERM])
+def test_to_stop_the_server_is_no_failure(wish: signal.Signals, runs: Path) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "serve", "--runs", str(runs), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert "http://localhost" in server.stdout.readline()
+        server.send_signal(wish)
+        _, err = server.communicate(timeout=120)
+    assert server.returncode == 0, err
+    assert "Traceback" not in err
