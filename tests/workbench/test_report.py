@@ -1,0 +1,66 @@
+"""The report: one file that shows texts, tables and figures, and asks nothing of the network."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tests.workbench.screenshot import CHROMIUM, browser_page
+from workbench import figures
+from workbench.plan import Chain, Step
+from workbench.report import PLOTLY, write_report
+from workbench.store import Store
+
+
+@pytest.fixture(scope="module")
+def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of one step whose notebook printed, drew and failed."""
+    store = Store(runs)
+    figure = json.loads(figures.score_matrix(store.scores(store.newest("mini-coin", ["same"])[0])).to_json())
+    table = "<table><tr><td>0.5</td></tr></table>"
+    outputs = [
+        new_output("stream", name="stdout", text="1 < 2\n"),
+        new_output("display_data", {PLOTLY: figure, "text/plain": "Figure"}),
+        new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "Box()"}),
+        new_output("display_data", {"text/html": table, "text/plain": "0.5"}),
+        new_output("error", ename="ValueError", evalue="no", traceback=["\x1b[31mValueError: <no>\x1b[0m"]),
+    ]
+    cells = [
+        new_markdown_cell("## A heading\n\nω(x) is **bold**."),
+        new_code_cell("secret = 1", metadata={"tags": ["parameters"]}),
+        new_code_cell("print('1 < 2')", outputs=outputs),
+    ]
+    folder = tmp_path_factory.mktemp("report")
+    write(new_notebook(cells=cells), folder / "step.ipynb")
+    step = Step("step", folder / "step.ipynb", {"seed": 0}, (), None, "step.ipynb")
+    return write_report(Chain("demo", "A <title>", 1, (step,)), folder, runs, {"step": 12.3})
+
+
+def test_texts_are_escaped_and_widgets_and_parameters_left_out(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    for shown in ("A &lt;title&gt;", "1 &lt; 2", "ValueError: &lt;no&gt;", "<td>0.5</td>", "step (12 s)", "seed = 0"):
+        assert shown in page
+    for hidden in ("secret", "Box()", "\x1b"):
+        assert hidden not in page.partition("</script>")[2]
+
+
+def test_nothing_is_loaded_from_elsewhere(report: Path) -> None:
+    page = report.read_text(encoding="utf-8").partition("</script>")[2]
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert not re.findall(r"@import|url\(", page)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium")
+def test_it_draws_without_a_network(report: Path) -> None:
+    asked: list[str] = []
+    with browser_page() as page:
+        page.context.set_offline(True)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for()
+        assert page.locator(".gtitle", has_text="Score matrix").count() == 1
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
