@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from same.data.dataset import IMAGE_TAG
-from same.errors import DataError, InputError
+from same.data.dataset import IMAGE_TAG, read_picture
+from same.errors import InputError
 
 IGNORED = -100
 """Label of the tokens that carry no loss."""
@@ -36,11 +36,7 @@ class _Collator:
     def _picture(self, path: str) -> Image.Image:
         if path in self._kept:
             return self._kept[path]
-        try:
-            with Image.open(path) as opened:
-                picture = opened.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: an image must be readable; got {error}. Replace the file.") from error
+        picture = read_picture(path)
         if (size := 3 * picture.width * picture.height) <= self._room:
             self._room -= size
             self._kept[path] = picture

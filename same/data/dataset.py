@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
+from PIL import Image
 
 from same.data.manifest import Benchmark, Task
 from same.errors import DataError
@@ -52,6 +53,19 @@ def test_rows(benchmark: Benchmark, task: Task, root: Path, limit: int | None = 
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # rows of a test set, not a test
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """A row's picture in RGB.
+
+    Raises:
+        DataError: the file cannot be read as a picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: an image must be readable; got {error}. Replace the file.") from error
 
 
 class _Row:
@@ -105,7 +119,7 @@ def _rows(
     seen: dict[str, int] = {}
     for index, content in enumerate(_content(file, benchmark)):
         row = _Row(file, index, content, name_key)
-        if row.name in seen:
+        if row.name in seen and features is TEST:  # predictions are keyed by it; public training files repeat theirs
             raise row.error(name_key, f"differ from every other (row {seen[row.name]} has it)", row.name)
         seen[row.name] = index
         rows.append(read(row))

@@ -58,9 +58,10 @@ def prepare(benchmark: Benchmark, root: Path | None = None, progress: bool = Tru
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
+        held = FileLock(root / f".{folder.name}.lock").acquire()
     except OSError as error:
         raise DataError(f"the data root must be a writable folder; got {root} ({error}). Set SAME_DATA.") from error
-    with FileLock(root / f".{folder.name}.lock"):
+    with held:
         if not folder.is_dir():
             _build_whole(benchmark, folder, progress)
     return folder
@@ -78,9 +79,21 @@ def _found(benchmark: Benchmark, folder: Path) -> Path:
     return folder
 
 
-def data_digest(benchmark: Benchmark) -> str:
-    """What determines the content of a built benchmark, in 8 hexadecimal digits."""
-    builder = import_module(BUILDERS[benchmark.builder or ""])
+def data_digest(benchmark: Benchmark, root: Path | None = None) -> str:
+    """What determines the content of a benchmark, in 8 hexadecimal digits; of a downloaded one its instruction files.
+
+    Raises:
+        DataError: files of a benchmark without builder are missing.
+    """
+    if benchmark.builder is None:
+        folder = _found(benchmark, (data_root() if root is None else root) / benchmark.name)
+        digest = hashlib.sha256()
+        for task in benchmark.tasks:
+            for name in (task.train, task.test):
+                with (folder / name).open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()[:8]
+    builder = import_module(BUILDERS[benchmark.builder])
     files = [(t.key, t.train, t.test, t.images, t.train_items, t.test_items) for t in benchmark.tasks]
     content = json.dumps([LAYOUT, builder.VERSION, benchmark.seed, files])
     return hashlib.sha256(content.encode()).hexdigest()[:8]

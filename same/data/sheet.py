@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from same.data.dataset import IMAGE_TAG, test_rows
+from same.data.dataset import IMAGE_TAG, read_picture, test_rows
 from same.data.manifest import Benchmark
 from same.errors import InputError
 
@@ -22,7 +22,7 @@ def contact_sheet(benchmark: Benchmark, root: Path, path: Path, examples: int = 
         path: the picture to write; its suffix says the format.
 
     Raises:
-        InputError: the picture cannot be written there.
+        InputError: the picture cannot be written there, or one of the benchmark's cannot be read.
     """
     sheet = Image.new("RGB", (_MARGIN + examples * _WIDTH, len(benchmark.tasks) * _HEIGHT), "white")
     for line, task in enumerate(benchmark.tasks):
@@ -41,8 +41,7 @@ def contact_sheet(benchmark: Benchmark, root: Path, path: Path, examples: int = 
 def _draw(sheet: Image.Image, row: dict[str, Any], left: int, top: int, prompt: str) -> None:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     if row["image"]:
-        with Image.open(row["image"]) as opened:
-            picture = opened.convert("RGB")
+        picture = read_picture(row["image"])
         scale = _SIDE / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         sheet.paste(

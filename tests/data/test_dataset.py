@@ -40,6 +40,11 @@ def test_whole_number_ids_become_text_and_missing_training_ids_the_row_number(
     assert dataset.test_rows(benchmark, benchmark.task("birds"), folder)["question_id"][0] == "12"
 
 
+def test_training_rows_may_repeat_an_id(benchmark: Benchmark, folder: Path) -> None:
+    _edit(folder / "birds/train.json", 1, id="a")
+    assert dataset.training_rows(benchmark, benchmark.task("birds"), folder)["id"] == ["a", "a", "c"]
+
+
 def test_boxes_written_as_text_become_numbers(benchmark: Benchmark, folder: Path) -> None:
     (row,) = dataset.test_rows(benchmark, benchmark.task("boxes"), folder)
     assert (row["answer_bbox"], row["size"]) == ([0.1, 0.2, 0.5, 0.75], [80, 64])
@@ -67,7 +72,6 @@ TURNS = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}
 @pytest.mark.parametrize(
     ("row", "changes", "said"),
     [
-        (1, {"id": "a"}, r"row 1 \(a\): id must differ from every other \(row 0 has it\)"),
         (0, {"id": [1]}, r"row 0: id must be a text or a whole number; got \[1\]"),
         (0, {"image": "gone.png"}, r"row a: image must be a file .* 1 of 2 images are missing, first gone\.png"),
         (0, {"image": 3}, r"row 0 \(a\): image must be a path"),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from same.data import dataset
 from same.data.manifest import Benchmark, load_benchmark
-from same.data.prepare import data_root, prepare
+from same.data.prepare import data_digest, data_root, prepare
 from same.data.sheet import contact_sheet
 from same.errors import DataError, InputError
 
@@ -115,3 +115,25 @@ def test_the_contact_sheet_has_a_row_a_task(built: tuple[Benchmark, Path], tmp_p
         assert len(sheet.getcolors(1 << 20) or []) > 1000
     with pytest.raises(InputError, match="must be a writable picture file"):
         contact_sheet(benchmark, folder, tmp_path / "sheet.txt")
+
+
+def test_a_contact_sheet_of_a_torn_picture_names_it(benchmark: Benchmark, folder: Path, tmp_path: Path) -> None:
+    (folder / "images/one.png").write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"one\.png: an image must be readable"):
+        contact_sheet(benchmark, folder, tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_the_digest_of_a_downloaded_benchmark_is_that_of_its_instruction_files(
+    benchmark: Benchmark, folder: Path
+) -> None:
+    root = folder.parent
+    assert folder == root / benchmark.name
+    before = data_digest(benchmark, root)
+    assert data_digest(benchmark, root) == before
+    file = folder / benchmark.tasks[0].test
+    file.write_text(file.read_text() + " ")
+    assert data_digest(benchmark, root) != before
+    file.unlink()
+    with pytest.raises(DataError, match="are missing"):
+        data_digest(benchmark, root)
