@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 from same.errors import InputError
 
@@ -41,6 +45,7 @@ class Backbone:
     name: ClassVar[str]
     title: ClassVar[str]
     SHIPPED: ClassVar[str] = ""  # the checkpoint used when none is named
+    MODEL_TYPE: ClassVar[str] = "llava"  # what transformers calls the family's architecture
     TARGETS: ClassVar[str] = r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
 
     @dataclass(frozen=True)
@@ -80,18 +85,55 @@ class Backbone:
         Raises:
             InputError: no such folder, or it does not hold a model and processor of this family.
         """
-        checkpoint = cls.checkpoint_of(config)
-        try:
-            model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=DTYPES[config.weights])
-            # Slow (Pillow) picture preparation everywhere, so that results do not depend on torchvision being there.
-            processor = AutoProcessor.from_pretrained(checkpoint, backend="pil")
-        except (OSError, ValueError, KeyError) as error:
-            reason = re.sub(r"\s+", " ", str(error))[:300]
-            raise InputError(
-                f"checkpoint must hold a model and a processor in Hugging Face layout; {checkpoint} does not: {reason}"
-            ) from error
+        processor, checkpoint = cls.load_processor(config), cls.checkpoint_of(config)
+        with _explained(checkpoint):
+            model = AutoModelForImageTextToText.from_pretrained(
+                checkpoint, dtype=DTYPES[config.weights], use_safetensors=True
+            )
         model.requires_grad_(False).eval()
         return Loaded(model, processor, cls.name, checkpoint_digest(checkpoint), cls)
+
+    @classmethod
+    def load_processor(cls, config: Config) -> ProcessorMixin:
+        """Load the processor alone: all that can be known of a checkpoint without reading its weights.
+
+        Raises:
+            InputError: no such folder, another family, or a processor that cannot make training batches.
+        """
+        checkpoint = cls.checkpoint_of(config)
+        with _explained(checkpoint):
+            found = AutoConfig.from_pretrained(checkpoint).model_type
+            # Slow (Pillow) picture preparation everywhere, so that results do not depend on torchvision being there.
+            processor = AutoProcessor.from_pretrained(checkpoint, backend="pil")
+        if found != cls.MODEL_TYPE:
+            raise InputError(
+                f"a checkpoint of backbone {cls.name} must be of type {cls.MODEL_TYPE}; {checkpoint} is of type "
+                f"{found}. Choose another backbone or checkpoint."
+            )
+        if not processor.chat_template or not processor.tokenizer.is_fast:
+            raise InputError(
+                f"a processor must have a chat template and a fast tokenizer; that of {checkpoint} has not. "
+                "Save them beside the weights (chat_template.jinja, tokenizer.json)."
+            )
+        if Path(checkpoint).is_dir() and not any(Path(checkpoint).glob("*.safetensors")):
+            raise InputError(
+                f"a checkpoint must hold its weights as safetensors; {checkpoint} has no such file. "
+                "Save the model again with save_pretrained."
+            )
+        return processor
+
+
+@contextmanager
+def _explained(checkpoint: str) -> Iterator[None]:
+    """Say of what transformers cannot read that it is the checkpoint's fault."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = re.sub(r"\s+", " ", str(error))[:300]
+        raise InputError(
+            f"checkpoint must hold a model and a processor in Hugging Face layout; {checkpoint} does not: {reason} "
+            "Give a folder that save_pretrained wrote, or a name on the Hugging Face hub."
+        ) from error
 
 
 def checkpoint_digest(checkpoint: str) -> str:
@@ -102,6 +144,13 @@ def checkpoint_digest(checkpoint: str) -> str:
         digest.update(checkpoint.encode())
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")] if folder.is_dir() else []):
         digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        about = file.stat()
+        digest.update(_file_digest(file, about.st_size, about.st_mtime_ns))
     return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _file_digest(file: Path, _size: int, _modified: int) -> bytes:
+    """SHA-256 of a file as it was at that size and time: weights of many gigabytes are read once a process."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
