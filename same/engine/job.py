@@ -13,6 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+import torch
+
 import same
 from same import registry
 from same.backbones._base import Backbone, checkpoint_digest
@@ -23,6 +26,7 @@ from same.methods._base import Method, MethodConfig
 from same.runs import RunFolder
 
 TASK_SETTINGS = ("key", "train", "test", "images", "scorer", "max_new_tokens")
+SEEDS = 2**32  # as many as numpy takes
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
 
@@ -32,6 +36,7 @@ class Request:
 
     Args:
         benchmark: name of a manifest, or path of a .yaml file.
+        seed: of adapters and of the order of rows.
         processes: how many processes train together; the global batch does not depend on it.
         runs: folder the run folder is made in.
         train_items: use only so many training rows of each task (None: all).
@@ -52,8 +57,13 @@ class Request:
     def __post_init__(self) -> None:
         for name in ("processes", "train_items", "test_items"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1; got {value}.")
+            if value is None and name != "processes":
+                continue
+            if not isinstance(value, int) or value < 1:
+                advice = "Leave it out for one." if name == "processes" else "Leave it out for all."
+                raise InputError(f"{name} must be a whole number of at least 1; got {value!r}. {advice}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
+            raise InputError(f"seed must be a whole number from 0 to {SEEDS - 1}; got {self.seed!r}. Try 0.")
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class Job:
         return {
             "version": same.__version__,
             "benchmark": self.benchmark.name,
-            "data": data_digest(self.benchmark) if self.benchmark.builder else None,
+            "data": data_digest(self.benchmark),
             "tasks": [{name: getattr(task, name) for name in TASK_SETTINGS} for task in self.benchmark.tasks],
             "method": {"name": request.method, **dataclasses.asdict(self.method_config)},
             "train": dataclasses.asdict(self.train),
@@ -151,6 +161,7 @@ def resolve(request: Request) -> Job:
     Raises:
         InputError: an unknown benchmark, method, backbone or setting, or a value of the wrong type; names the choices.
     """
+    request = _anchored(request)
     benchmark = load_benchmark(request.benchmark)
     method = registry.load_class("same.methods", request.method, Method)
     backbone = registry.load_class("same.backbones", request.backbone, Backbone)
@@ -160,16 +171,26 @@ def resolve(request: Request) -> Job:
     share = request.processes * train.gradient_accumulation
     if train.batch_size % share:
         raise InputError(
-            f"batch_size must be a multiple of processes × gradient_accumulation = {share}; got {train.batch_size}."
+            f"batch_size must be a multiple of processes × gradient_accumulation = {share}; got {train.batch_size}. "
+            f"Use --set batch_size={max(1, train.batch_size // share) * share}."
         )
     return Job(request, benchmark, method, method_config, train, backbone, backbone_config)
 
 
+def _anchored(request: Request) -> Request:
+    """The same request from any working directory: files it names by relative paths are named by absolute ones."""
+    settings, benchmark = dict(request.settings), request.benchmark
+    checkpoint = str(settings.get("checkpoint") or "")
+    if checkpoint and Path(checkpoint).is_dir():  # else the name of one on the hub
+        settings["checkpoint"] = str(Path(checkpoint).absolute())
+    if Path(benchmark).suffix in (".yaml", ".yml") and Path(benchmark).is_file():
+        benchmark = str(Path(benchmark).absolute())
+    return dataclasses.replace(request, benchmark=benchmark, settings=settings)
+
+
 def request_of(run: RunFolder) -> Request:
-    """Read back the request that a run folder was made from, to be run in the folder's place."""
-    given: dict[str, Any] = dict(run.config()["environment"]["request"])
-    given["runs"] = str(run.path.resolve().parents[2])
-    return Request(**given)
+    """Read back the request that a run folder was made from."""
+    return Request(**run.config()["environment"]["request"])
 
 
 def place_settings(settings: Mapping[str, Any], owners: Mapping[str, type]) -> dict[str, dict[str, Any]]:
@@ -201,7 +222,7 @@ def coerce(name: str, value: Any, annotation: Any) -> Any:
     """Turn a text from the command line, or a plain value from a notebook, into what a field's annotation asks for."""
     origin, choices = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        if value is None or value == "none":
+        if value is None or str(value).lower() == "none":
             return None
         annotation = next(choice for choice in choices if choice is not types.NoneType)
         return coerce(name, value, annotation)
@@ -226,8 +247,10 @@ def coerce(name: str, value: Any, annotation: Any) -> Any:
 def environment() -> dict[str, Any]:
     """What is worth knowing about where a run was made, beside its settings."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    about = {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count()}
-    return {**about, "packages": versions, "git_commit": _git_commit()}
+    about = {"python": platform.python_version(), "platform": platform.platform()}
+    memory = psutil.virtual_memory().total // 2**20
+    hardware = {"cpus": os.cpu_count(), "memory_mb": memory, "gpus": torch.cuda.device_count()}
+    return {**about, **hardware, "packages": versions, "git_commit": _git_commit()}
 
 
 def _git_commit() -> str | None:

@@ -1,12 +1,17 @@
 """Settings are looked up by name, typed by their field, and decide the fingerprint."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from same.engine.job import TrainConfig, coerce, make_config, place_settings
-from same.errors import InputError
+from same import registry
+from same.backbones._base import Backbone
+from same.engine.job import Request, TrainConfig, coerce, make_config, place_settings, resolve
+from same.errors import DataError, InputError
+from same.methods._base import Method
 
 
 @dataclass
@@ -37,6 +42,7 @@ def test_an_unknown_setting_is_answered_with_the_choices():
         ("False", bool, False),
         (True, bool, True),
         ("none", int | None, None),
+        ("None", int | None, None),
         ("5", int | None, 5),
         ("bf16", Literal["fp32", "bf16"], "bf16"),
         ("x", str, "x"),
@@ -62,3 +68,45 @@ def test_a_value_of_another_type_is_named(value, annotation):
 def test_impossible_training_settings_are_refused(values):
     with pytest.raises(InputError, match=next(iter(values))):
         make_config(TrainConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("seed", [-1, 2**32, "0"]), ("processes", [0, "2", None]), ("train_items", [0]), ("test_items", [1.5])],
+)
+def test_impossible_requests_are_refused_with_what_to_do(name, values):
+    for value in values:
+        with pytest.raises(InputError, match=rf"{name} must be a whole number .*; got {value!r}\. \w+"):
+            Request("b", "m", **{name: value})
+
+
+def test_no_setting_of_a_method_or_backbone_hides_one_of_the_trainer():
+    for package, base in (("same.methods", Method), ("same.backbones", Backbone)):
+        for name in registry.names(package):
+            config = registry.load_class(package, name, base).Config
+            assert not set(config.__dataclass_fields__) & set(TrainConfig.__dataclass_fields__), name
+
+
+def test_a_request_means_the_same_from_any_working_directory(ask, data, checkpoint, tmp_path, monkeypatch):
+    there = resolve(ask(tmp_path))
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    settings = {"checkpoint": "copy", "batch_size": 4, "log_every": 1}
+    shutil.copy(data / "colours.yaml", tmp_path)
+    here = resolve(Request("colours.yaml", "lora", runs=str(tmp_path), settings=settings))
+    assert here.folder.path == there.folder.path
+    assert here.request.benchmark == str(tmp_path / "colours.yaml")
+    assert here.request.settings["checkpoint"] == str(tmp_path / "copy")
+
+
+def test_the_fingerprint_sees_a_changed_instruction_file(ask, data, tmp_path, monkeypatch):
+    before = resolve(ask(tmp_path)).folder.path
+    shutil.copytree(data, tmp_path / "data")
+    monkeypatch.setenv("SAME_DATA", str(tmp_path / "data"))
+    assert resolve(ask(tmp_path)).folder.path == before
+    file = tmp_path / "data" / "colours" / "letter" / "train.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[1:]))
+    assert resolve(ask(tmp_path)).folder.path != before
+    file.unlink()
+    with pytest.raises(DataError, match=r"letter/train\.json"):
+        resolve(ask(tmp_path)).folder  # noqa: B018 - asking for it reads the files
