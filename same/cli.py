@@ -1,6 +1,6 @@
 """The command line of the library: `same prepare | methods | pretrain | train | evaluate | show`.
 
-Exit codes: 0 done, 1 the work failed or was stopped, 2 bad input.
+Exit codes: 0 done, 1 the work failed or was stopped, 2 bad input; 130 where Ctrl-C came before there was a run to stop.
 """
 
 import asyncio
@@ -110,9 +110,10 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
 ) -> None:
     """Train a method through a benchmark, task by task, evaluating after each; goes on where it was stopped.
 
-    The last line printed is the run folder.
+    A run that is being trained already is shown instead. The last line printed is the run folder.
     """
-    from same.engine.job import Request
+    from same.engine.job import Request, resolve
+    from same.engine.launch import launch, running_in
 
     values = parse_settings(settings or [])
     if checkpoint is not None:
@@ -120,7 +121,14 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     request = Request(
         benchmark, method, seed, processes, str(runs.absolute()), backbone, train_items, test_items, values
     )
-    folder, stopped = _train_here(request) if processes == 1 else _train_apart(request)
+    place = resolve(request).folder
+    if running := running_in(place):
+        print(f"{place.path} is being trained already; showing that. Ctrl-C stops it.", file=sys.stderr)
+        folder, stopped = _follow(running)
+    elif processes == 1:
+        folder, stopped = place.path, _train_here(request)
+    else:
+        folder, stopped = _follow(launch(request))
     print(folder, flush=True)
     if stopped:
         raise typer.Exit(1)
@@ -137,24 +145,22 @@ def parse_settings(texts: list[str]) -> dict[str, Any]:
     return values
 
 
-def _train_here(request: Any) -> tuple[Path, bool]:
+def _train_here(request: Any) -> bool:
+    """Train in this process; whether it was stopped."""
     from same.engine.processes import Stopped
-    from same.engine.session import check
     from same.engine.trainer import train as run
     from same.engine.watch import Text
 
-    job = check(request)
     try:
-        return run(request, Text()).path, False
+        run(request, Text())
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
-        return job.folder.path, True
+        return True
+    return False
 
 
-def _train_apart(request: Any) -> tuple[Path, bool]:
-    from same.engine.launch import launch
-
-    run = launch(request)
+def _follow(run: Any) -> tuple[Path, bool]:
+    """Show a run in other processes to its end: its folder, and whether it was stopped."""
     signal.signal(signal.SIGTERM, lambda *_: run.stop())
     folder = asyncio.run(run.watch("text"))
     return folder.path, run.outcome == "interrupted"

@@ -1,30 +1,33 @@
 """Training as a process of its own: started detached, watched through its run folder, stopped, found again later."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from filelock import FileLock, Timeout
 
 from same.engine.job import Job, Request
 from same.engine.session import check
-from same.engine.watch import display_for, follow
+from same.engine.watch import POLL_SECONDS, display_for, follow
 from same.engine.worker import to_argument
 from same.errors import InputError, RunFailed
 from same.runs import RunFolder
 
 CONFIGS = Path(__file__).parent / "configs"
+BEGINNINGS = ("launch", "start")  # the process is begun; it is up and holds the folder
 ENDINGS = ("done", "interrupted", "failed")
 LOG = "train.log"
 LINGER_SECONDS = 40  # torch's launcher gives the other ranks 30 s before it writes which one failed first
+CLOCK_SECONDS = 60  # a clock that is set moves the time at which a process seems to have begun
 # A parent's own distributed or notebook settings must not reach the training processes.
 STRIPPED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MPLBACKEND", "JPY_PARENT_PID")
 STRIPPED_PREFIXES = ("MASTER_", "TORCHELASTIC_", "ACCELERATE_")
@@ -49,6 +52,8 @@ def start(
 ) -> "Run":
     """Start training in processes of their own and return at once; arguments as in Request.
 
+    A run that is being trained already is taken up instead.
+
     Raises:
         InputError: something asked for does not exist or does not fit; nothing was started or written.
     """
@@ -58,18 +63,36 @@ def start(
 
 
 def launch(request: Request) -> "Run":
-    """Start what a request asks for."""
+    """Start what a request asks for, or take it up where it is being trained already.
+
+    Raises:
+        InputError: something asked for does not exist or does not fit, or the folder is held by other work.
+    """
     job = check(request)
-    if is_training(job.folder):
-        raise InputError(f"{job.folder.path} is being trained already. Use attach({str(job.folder.path)!r}).")
+    if running := running_in(job.folder):
+        return running
+    if is_held(job.folder):
+        raise InputError(
+            f"{job.folder.path} must be free; another process works in it, `same evaluate` for example. Wait for it."
+        )
+    return _begin(job)
+
+
+def _begin(job: Job) -> "Run":
     folder = job.create_folder()
     _, seen = folder.read_events()
     arguments = [sys.executable, "-c", DETACH, str(folder.path / LOG), *command(job)]
-    variables = child_environment(request.processes)
+    variables = child_environment(job.request.processes)
     found = subprocess.run(arguments, env=variables, capture_output=True, text=True, check=False)
     if found.returncode:
         raise RunFailed(f"The training process could not be started:\n{found.stderr.strip()}")
-    return Run(folder, seen, [psutil.Process(int(found.stdout))])
+    pid = int(found.stdout)
+    try:
+        begun = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        begun = 0.0  # gone already; its log says why
+    folder.append_event("launch", running=[[pid, begun]])
+    return Run(folder, seen)
 
 
 def command(job: Job) -> list[str]:
@@ -112,24 +135,41 @@ def attach(path: str | Path) -> "Run":
     """
     folder = RunFolder(path)
     folder.config()
+    run = _newest(folder)
+    if run is None:
+        raise InputError(
+            f"{folder.path} must hold a run that was started; its events.jsonl has no start. Start it with "
+            "`same train` or start()."
+        )
+    return run
+
+
+def running_in(folder: RunFolder) -> "Run | None":
+    """The run that is being trained in a folder, or about to be; None where nobody works there."""
+    run = _newest(folder)
+    return run if run is not None and run.busy else None
+
+
+def _newest(folder: RunFolder) -> "Run | None":
     events, seen = folder.read_events()
-    starts = [index for index, event in enumerate(events) if event["kind"] == "start"]
-    if not starts:
-        raise InputError(f"{folder.path} must hold a run that was started; its events.jsonl has no start.")
-    return Run(folder, seen, [], events[starts[-1] :])
+    begun = [index for index, event in enumerate(events) if event["kind"] in BEGINNINGS]
+    if not begun:
+        return None
+    launched = len(begun) > 1 and events[begun[-2]]["kind"] == "launch"
+    return Run(folder, seen, events[begun[-2 if launched else -1] :])
 
 
-def is_training(folder: RunFolder) -> bool:
+def is_held(folder: RunFolder) -> bool:
     """Whether a process holds this run folder."""
-    lock = folder.path / "state" / "lock"
-    if not lock.exists():
+    if not folder.lock.exists():
         return False
-    with lock.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with FileLock(folder.lock, timeout=0):
+            return False
+    except FileNotFoundError:  # the run ended just now and its state went
+        return False
+    except Timeout:
+        return True
 
 
 class Run:
@@ -138,16 +178,12 @@ class Run:
     Args:
         folder: its run folder.
         seen: where its unread events begin in events.jsonl (bytes).
-        processes: processes known to belong to it, besides those its start event names.
         events: those already read.
     """
 
-    def __init__(
-        self, folder: RunFolder, seen: int, processes: list[psutil.Process], events: list[dict[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, folder: RunFolder, seen: int, events: list[dict[str, Any]] | None = None) -> None:
         self.folder = folder
         self._seen = seen
-        self._processes = processes
         self._events = events or []
         self._asked_to_stop = False
 
@@ -167,19 +203,29 @@ class Run:
         """None while it runs; else done, interrupted or failed (also when the processes ended without a word)."""
         ends = {event["kind"]: event["time"] for event in self.events() if event["kind"] in ENDINGS}
         if not ends:
-            return None if self._alive() else "interrupted" if self._asked_to_stop else "failed"
+            return None if self.busy else "interrupted" if self._asked_to_stop else "failed"
         if "failed" in ends:
             ago = datetime.now(UTC) - datetime.fromisoformat(ends["failed"])
-            return None if self._alive() and ago.total_seconds() < LINGER_SECONDS else "failed"
-        return None if is_training(self.folder) else list(ends)[-1]
+            return None if self._alive(started=False) and ago.total_seconds() < LINGER_SECONDS else "failed"
+        return None if is_held(self.folder) else list(ends)[-1]
 
-    def _alive(self) -> list[psutil.Process]:
-        named = [pair for event in self.events() if event["kind"] == "start" for pair in event["running"]]
+    @property
+    def busy(self) -> bool:
+        """Whether it has recorded no end, and its folder is held or will be by the process that was begun."""
+        if any(event["kind"] in ENDINGS for event in self.events()):
+            return False
+        return is_held(self.folder) or bool(self._alive(started=False))
+
+    def _alive(self, started: bool = True) -> list[psutil.Process]:
+        """Those of its processes that live, the first rank first; or only the one that was begun."""
+        kinds = BEGINNINGS if started else BEGINNINGS[:1]
+        events = [event for event in reversed(self.events()) if event["kind"] in kinds]
         found = []
-        for pid, created in [*named, *((process.pid, process.create_time()) for process in self._processes)]:
+        for pid, begun in dict.fromkeys((pid, begun) for event in events for pid, begun in event["running"]):
             try:
                 process = psutil.Process(pid)
-                if process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE:
+                same = abs(process.create_time() - begun) < CLOCK_SECONDS
+                if same and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue
@@ -188,20 +234,19 @@ class Run:
     def stop(self) -> None:
         """Ask it to stop after the step it is in; finished tasks are kept. Returns at once."""
         self._asked_to_stop = True
-        starts = [event for event in self.events() if event["kind"] == "start"]
-        processes = self._alive()
-        # Any one rank that is asked makes all agree. Before they are up there is nothing to agree on.
-        targets = processes[:1] if starts else processes
-        for process in targets:
-            try:
+        # Any one rank that is asked makes all agree. Before they are up, what was begun ends at once.
+        for process in self._alive()[:1]:
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGTERM)
-            except psutil.NoSuchProcess:
-                continue
 
-    def wait(self, poll_seconds: float = 0.2) -> str:
+    def wait(self) -> str:
         """Block until it ends and return the outcome."""
         while (outcome := self.outcome) is None:
-            time.sleep(poll_seconds)
+            alive = self._alive()
+            if alive:
+                psutil.wait_procs(alive, timeout=POLL_SECONDS)  # returns as soon as they are gone
+            else:
+                time.sleep(POLL_SECONDS)
         return outcome
 
     async def watch(self, style: str | None = None) -> RunFolder:

@@ -49,6 +49,8 @@ class Processes:
                 f"The run must have {asked} processes; the launcher started {self.count}. Start it with `same train "
                 f"--processes {asked}`, which chooses the launcher."
             )
+        # Asking whether to stop goes past the devices, which would have to wait for it.
+        self._hosts = distributed.new_group(backend="gloo") if self.count > 1 else None
         if self.accelerator.distributed_type not in KNOWN:
             found = self.accelerator.distributed_type
             raise RunFailed(f"The processes must be joined by plain data parallelism; got {found}. Use engine/configs.")
@@ -92,7 +94,7 @@ class Processes:
 
         def ask(number: int, _frame: FrameType | None) -> None:
             if self._asked_to_stop and number == signal.SIGINT:
-                raise KeyboardInterrupt
+                raise Stopped("Stopped at once; every finished task is kept. Run the same command to go on.")
             self._asked_to_stop = True
 
         old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -110,8 +112,8 @@ class Processes:
         elif self._calls % AGREE_EVERY:
             return
         else:
-            flag = torch.tensor(float(self._asked_to_stop), device=self.device)
-            distributed.all_reduce(flag)
+            flag = torch.tensor(float(self._asked_to_stop))
+            distributed.all_reduce(flag, group=self._hosts)
             agreed = bool(flag.item())
         if agreed:
             raise Stopped("Stopped on request; every finished task is kept. Run the same command to go on.")

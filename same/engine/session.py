@@ -1,6 +1,5 @@
 """Everything one run works with, opened in an order that writes nothing before all input is known to be good."""
 
-import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,29 +10,34 @@ import psutil
 import torch
 from accelerate.utils import set_seed
 from datasets import Dataset
+from filelock import FileLock, Timeout
 from torch import nn
 
+from same import registry
 from same.backbones import load_backbone
 from same.backbones._base import Loaded
 from same.data.collate import PromptCollator, TrainCollator
 from same.data.dataset import test_rows, training_rows
+from same.data.manifest import Task
 from same.data.prepare import prepare
 from same.engine.job import Job, Request, resolve
 from same.engine.processes import Processes
-from same.errors import InputError
+from same.errors import DataError, InputError
 from same.methods._base import Method
 from same.runs import RunFolder
 
 Report = Callable[[dict[str, Any]], None]
+LOCK_SECONDS = 1.0  # another process may look for an instant whether the folder is held
 
 
 def check(request: Request, progress: bool = True) -> Job:
-    """Find every fault of a request that can be found without loading a model; may build the benchmark's files.
+    """Find every fault of a request that can be found without loading weights; may build the benchmark's files.
 
     Raises:
-        InputError: an unknown name, a setting, a row or an image that is not as it must be.
+        InputError: an unknown name, a setting, a checkpoint, a row or an image that is not as it must be.
     """
     job = resolve(request)
+    job.backbone.load_processor(job.backbone_config)
     load_rows(job, prepare(job.benchmark, progress=progress))
     return job
 
@@ -60,9 +64,21 @@ def load_rows(job: Job, root: Path) -> Rows:
         if len(rows) < share:
             raise InputError(
                 f"{task.key} must have at least processes × gradient_accumulation = {share} training rows; "
-                f"got {len(rows)}."
+                f"got {len(rows)}. Use fewer of either, or more rows."
             )
+    for task, rows in zip(tasks, test, strict=True):
+        _check_answers(task, rows, root)
     return Rows(train, test)
+
+
+def _check_answers(task: Task, rows: Dataset, root: Path) -> None:
+    """Let the task's scorer look at the right answers now, not after hours of training."""
+    check = getattr(registry.load("same.scorers", task.scorer), "check", None)
+    for row in rows if check is not None else ():
+        try:
+            check(row)
+        except DataError as error:
+            raise DataError(f"{root / task.test}: {error}") from None
 
 
 @dataclass
@@ -79,7 +95,7 @@ class Session:
     folder: RunFolder = field(init=False)
     collate_train: TrainCollator = field(init=False)
     collate_prompts: PromptCollator = field(init=False)
-    _lock: Any = field(init=False, default=None)
+    _lock: FileLock | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.model = self.loaded.model.to(self.processes.device)
@@ -115,7 +131,7 @@ class Session:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.job.train.precision == "bf16")
 
     def start(self) -> None:
-        """Make the run folder and hold it against a second trainer.
+        """Make the run folder, hold it against a second trainer, and clear what a killed one left half-written.
 
         Raises:
             InputError: another process trains in it.
@@ -123,8 +139,11 @@ class Session:
         if self.processes.is_main:
             self.job.create_folder()
             self.hold()
+            self.folder.sweep()
         self.processes.wait()
-        own = [psutil.Process(), psutil.Process(os.getppid())][: 1 + (self.processes.count > 1)]
+        own = [psutil.Process()]
+        if self.processes.count > 1:
+            own.append(psutil.Process(os.getppid()))  # the launcher; alone, the parent may be out of sight
         about = {"tasks": list(self.job.benchmark.keys), "processes": self.processes.count}
         running = [[process.pid, process.create_time()] for process in own]
         self.record("start", **about, device=str(self.processes.device), running=running)
@@ -135,21 +154,21 @@ class Session:
         Raises:
             InputError: one is in it.
         """
-        state = self.folder.path / "state"
-        state.mkdir(exist_ok=True)
-        self._lock = (state / "lock").open("w")
+        self.folder.lock.parent.mkdir(exist_ok=True)
+        lock = FileLock(self.folder.lock)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
             raise InputError(
                 f"{self.folder.path} is being trained by another process. Wait for it, stop it, or use another "
                 "--runs folder."
             ) from None
+        self._lock = lock
 
     def release(self) -> None:
         """Let others into the run folder."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def record(self, kind: str, **data: Any) -> None:

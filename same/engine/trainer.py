@@ -18,7 +18,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from same.data.collate import IGNORED
 from same.engine.evaluate import collect_scores, evaluate_stage, evaluate_zero_shot, seen_at
-from same.engine.job import Request
+from same.engine.job import SEEDS, Request
 from same.engine.pace import Pace
 from same.engine.processes import Stopped
 from same.engine.session import Report, Session
@@ -37,22 +37,22 @@ def train(request: Request, report: Report | None = None) -> RunFolder:
         report: called with every event, on the main process.
 
     Raises:
-        InputError: something asked for does not exist or does not fit; nothing was written.
+        InputError: something asked for does not exist or does not fit, and nothing was written; or another process
+            trains in the folder, and its record is untouched.
         Stopped: the user asked to stop; finished tasks are kept.
     """
     session = Session.open(request, report)
     with session.processes.stoppable():
+        session.start()
         try:
-            session.start()
             _train(session)
             session.record("done")
         except Stopped:
             session.record("interrupted", finished=session.folder.finished())
             raise
         except Exception as error:
-            if session.folder.path.is_dir():
-                text = f"{type(error).__name__}: {error}"
-                session.folder.append_event("failed", rank=session.processes.rank, error=text)
+            text = f"{type(error).__name__}: {error}"
+            session.folder.append_event("failed", rank=session.processes.rank, error=text)
             raise
         finally:
             session.release()
@@ -115,7 +115,7 @@ class TaskTrainer:
         key = session.job.benchmark.tasks[self.index].key
         total = len(session.job.benchmark.tasks)
         task = TaskContext(self.index, key, total, self.steps, session.processes.reduce)
-        set_seed(session.job.request.seed * SEED_STRIDE + self.index)
+        set_seed((session.job.request.seed * SEED_STRIDE + self.index) % SEEDS)
         method.begin_task(task)
         parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
         optimizer = AdamW(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)

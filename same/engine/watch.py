@@ -139,20 +139,19 @@ def display_for(run: "Run", style: str | None) -> Callable[[Event], None]:
 
 
 async def follow(run: "Run", show: Callable[[Event], None]) -> None:
-    """Show a run's events until it ends; being cancelled or interrupted stops the run first."""
-    shown = 0
-    try:
-        while True:
+    """Show a run's events until it ends; the first interrupt or cancellation stops the run, the second the showing."""
+    shown, stopping = 0, False
+    while True:
+        try:
             ended = run.outcome is not None
-            events = run.events()
-            for event in events[shown:]:
+            for event in run.events()[shown:]:
+                shown += 1
                 show(event)
-            shown = len(events)
             if ended:
                 return
             await asyncio.sleep(POLL_SECONDS)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        run.stop()
-        run.wait()
-        for event in run.events()[shown:]:
-            show(event)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            if stopping:
+                raise
+            stopping = True
+            run.stop()

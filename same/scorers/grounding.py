@@ -45,6 +45,11 @@ def true_box(row: Row) -> Box:
     return (left + x) / side, (top + y) / side, (right + x) / side, (bottom + y) / side
 
 
+def check(row: Row) -> None:
+    """Raise DataError if the row has no box to compare with."""
+    true_box(row)
+
+
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union of two boxes; 0 where one has no area."""
     width = min(one[2], other[2]) - max(one[0], other[0])

@@ -7,11 +7,13 @@ import sys
 
 import psutil
 import pytest
+from filelock import FileLock
 from safetensors.numpy import load_file
 
 from same.engine import launch
 from same.engine.job import request_of, resolve
 from same.engine.processes import Processes
+from same.engine.trainer import train
 from same.engine.watch import Text, display_for, follow
 from same.engine.worker import to_argument
 from same.errors import InputError, RunFailed
@@ -33,6 +35,21 @@ def follow_until(run, kind, act):
 
     asyncio.run(follow(run, show))
     return acted
+
+
+@pytest.fixture
+def idle():
+    """A process that waits until it is told to end, as pid and time of birth."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield [child.pid, psutil.Process(child.pid).create_time()]
+        child.kill()
+
+
+def as_if_running(run, *running):
+    """Take the end from a copied run's record and say that those processes work on it."""
+    lines = run.events_path.read_text().splitlines()
+    start = {**json.loads(lines[0]), "running": list(running)}
+    run.events_path.write_text("\n".join([json.dumps(start), *lines[1:-1], ""]))
 
 
 # -- without processes ------------------------------------------------------------------------------------------------
@@ -65,6 +82,12 @@ def test_the_request_comes_back_from_the_run_folder(ask, finished):
     assert json.loads(to_argument(found)) == json.loads(to_argument(ask(finished.path.parents[2])))
 
 
+def test_an_unusable_checkpoint_is_refused_before_a_folder_is_made(ask, tmp_path):
+    with pytest.raises(InputError, match="checkpoint must hold a model"):
+        begin(ask(tmp_path, checkpoint=str(tmp_path / "nowhere")))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_run_is_attached_with_its_outcome(finished, copied):
     assert launch.attach(finished.path).outcome == "done"
     copied.events_path.unlink()
@@ -73,14 +96,73 @@ def test_a_finished_run_is_attached_with_its_outcome(finished, copied):
 
 
 def test_a_run_whose_processes_vanished_counts_as_failed(copied):
-    lines = copied.events_path.read_text().splitlines(keepends=True)
-    start = json.loads(lines[0])
-    start["running"] = [[pid, 0.0] for pid, _ in start["running"]]
-    copied.events_path.write_text("".join([json.dumps(start) + "\n", *lines[1:-1]]))
+    as_if_running(copied, [1, 0.0])
     run = launch.attach(copied.path)
     assert run.outcome == "failed"
     with pytest.raises(RunFailed, match="without recording an error"):
         run.result()
+
+
+def test_a_folder_held_by_other_work_is_refused(ask, copied):
+    before = copied.events_path.read_bytes()
+    copied.lock.parent.mkdir()
+    with FileLock(copied.lock), pytest.raises(InputError, match="another process works in it"):
+        begin(ask(copied.path.parents[2]))
+    assert copied.events_path.read_bytes() == before
+
+
+def test_a_run_is_taken_up_with_the_process_that_was_begun_for_it(copied, idle):
+    as_if_running(copied, [1, 0.0])
+    lines = copied.events_path.read_text()
+    copied.events_path.unlink()
+    copied.append_event("launch", running=[idle])
+    copied.events_path.write_text(copied.events_path.read_text() + lines)
+    assert launch.attach(copied.path).outcome is None
+
+
+def test_a_run_whose_folder_is_held_is_taken_up_instead_of_begun_again(ask, copied, idle):
+    as_if_running(copied, idle)
+    copied.lock.parent.mkdir()
+    with FileLock(copied.lock):
+        found = begin(ask(copied.path.parents[2]))
+        assert found.path == copied.path
+        assert found.outcome is None
+        assert len(found.events()) == len(copied.events())
+    assert found.outcome == "failed"
+
+
+def test_a_run_that_was_begun_and_is_not_up_yet_is_taken_up(ask, copied, idle):
+    copied.append_event("launch", running=[idle])
+    found = begin(ask(copied.path.parents[2]))
+    assert found.path == copied.path
+    assert found.outcome is None
+    found.stop()
+    assert found.wait() == "interrupted"
+    assert launch.running_in(copied) is None
+
+
+def test_a_second_trainer_is_refused_and_leaves_the_record_of_the_first_alone(ask, copied):
+    before = copied.events_path.read_bytes()
+    copied.lock.parent.mkdir()
+    with FileLock(copied.lock), pytest.raises(InputError, match="is being trained by another process"):
+        train(ask(copied.path.parents[2]))
+    assert copied.events_path.read_bytes() == before
+
+
+def test_the_first_interrupt_stops_the_run_and_the_second_stops_waiting_for_it(copied, idle):
+    as_if_running(copied, idle)
+    copied.lock.parent.mkdir()
+
+    async def interrupt_twice():
+        task = asyncio.create_task(follow(launch.attach(copied.path), lambda _event: None))
+        for _ in range(2):
+            await asyncio.sleep(0)
+            task.cancel()
+        await task
+
+    with FileLock(copied.lock), pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupt_twice())
+    assert psutil.wait_procs([psutil.Process(idle[0])], timeout=60)[1] == []
 
 
 def test_text_keeps_a_line_an_evaluation_and_a_task(finished, capsys):
@@ -106,9 +188,10 @@ def test_a_started_run_is_nobodys_child_and_gives_the_same_result(ask, finished,
     run = begin(ask(tmp_path))
     own = {process.pid for process in psutil.Process().children(recursive=True)}
     assert not own & {process.pid for process in run._alive()}
-    with pytest.raises(InputError, match="is being trained already"):
-        follow_until(run, "step", lambda: begin(ask(tmp_path)))
-    assert run.wait() == "done"
+    taken_up = []
+    follow_until(run, "step", lambda: taken_up.append(begin(ask(tmp_path))))
+    assert [taken_up[0].wait(), run.wait()] == ["done", "done"]
+    assert len(run.folder.events("launch")) == 1
     assert launch.attach(run.path).outcome == "done"
     assert run.result().scores() == finished.scores()
 
@@ -193,7 +276,8 @@ def test_the_rank_that_was_killed_is_named(ask, tmp_path):
     run = begin(ask(tmp_path, processes=2, epochs=20))
 
     def kill():
-        children = run._processes[0].children(recursive=True)
+        launcher = run.folder.events("launch")[0]["running"][0][0]
+        children = psutil.Process(launcher).children(recursive=True)
         next(child for child in children if child.environ().get("RANK") == "1").kill()
 
     assert follow_until(run, "step", kill)
