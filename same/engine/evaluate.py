@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from datasets import Dataset
+from filelock import FileLock
 from torch import Tensor
 from transformers import GenerationConfig
 
@@ -87,13 +88,14 @@ def _end(session: Session) -> int:
 
 
 def _generation(base: GenerationConfig, max_new_tokens: int, session: Session) -> GenerationConfig:
+    tokenizer: Any = session.loaded.processor.tokenizer
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         use_cache=True,
         pad_token_id=_end(session),
-        eos_token_id=base.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id if base.eos_token_id is None else base.eos_token_id,
         bos_token_id=base.bos_token_id,
     )
 
@@ -154,13 +156,18 @@ def evaluate_stage(session: Session, stage: int) -> list[dict[str, Any]]:
 
 
 def _write(session: Session, folder: SealedFolder, answers: dict[str, Answers]) -> None:
-    def fill(path: Path) -> None:
-        for key, found in answers.items():
-            write_table(path / f"{key}.parquet", found.table)
-
     if session.processes.is_main:
-        folder.write(fill, scores={key: found.scores for key, found in answers.items()})
+        folder.write(lambda path: _tables(path, answers), scores=_means(answers))
     session.processes.wait()
+
+
+def _tables(path: Path, answers: dict[str, Answers]) -> None:
+    for key, found in answers.items():
+        write_table(path / f"{key}.parquet", found.table)
+
+
+def _means(answers: dict[str, Answers]) -> dict[str, dict[str, float]]:
+    return {key: found.scores for key, found in answers.items()}
 
 
 # -- zero-shot -----------------------------------------------------------------------------------------------------
@@ -178,10 +185,20 @@ def evaluate_zero_shot(session: Session) -> None:
         for index, task in enumerate(session.job.benchmark.tasks):
             answers[task.key] = answer_task(session, index)
             session.record("evaluate", stage=None, task=index, key=task.key, scores=answers[task.key].scores)
-        _write(session, shared, answers)
+        _share_answers(session, shared, answers)
     if session.processes.is_main:
         shared.verify()
         own.write(lambda path: _copy(shared, path, session.job.benchmark.keys), scores=shared.manifest()["scores"])
+    session.processes.wait()
+
+
+def _share_answers(session: Session, folder: SealedFolder, answers: dict[str, Answers]) -> None:
+    """Write answers that other runs may be giving at the same time: the first stay, as some may be reading them."""
+    if session.processes.is_main:
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.path.with_name(f"{folder.path.name}.lock")):
+            if not folder.exists:
+                folder.write(lambda path: _tables(path, answers), scores=_means(answers))
     session.processes.wait()
 
 
@@ -222,7 +239,7 @@ def evaluate_run(run: RunFolder, report: Report | None = None) -> None:
     """Answer again, from its snapshots, what a run has no predictions of, and collect its scores anew.
 
     Raises:
-        SnapshotError: a snapshot is missing or damaged.
+        SnapshotError: a snapshot or a stage's predictions are damaged.
         InputError: the run cannot be repeated as it was, for example because the backbone's files changed.
     """
     recorded = run.config()["settings"]
@@ -230,15 +247,20 @@ def evaluate_run(run: RunFolder, report: Report | None = None) -> None:
     for stage in range(finished):
         run.snapshot(stage).verify()
     session = Session.open(request_of(run), report, count=1)
+    session.folder = run  # wherever it was moved to
     changed = differences(recorded, session.job.settings)
     if changed:
-        raise InputError(f"{run.path} can only be evaluated with its own settings; now {'; '.join(changed)}.")
+        raise InputError(
+            f"{run.path} must be evaluated with its own settings; found {'; '.join(changed)}. Bring back what changed."
+        )
     session.hold()
     try:
         evaluate_zero_shot(session)
         session.attach()
         for stage in range(finished):
-            if not run.predictions(stage).exists:
+            if run.predictions(stage).exists:
+                run.predictions(stage).verify()
+            else:
                 restore(session, run.snapshot(stage))
                 evaluate_stage(session, stage)
         collect_scores(run, session.job.benchmark.keys, finished)

@@ -1,5 +1,6 @@
 """The continual trainer: what a run leaves, and that stopping, going on and repeating change nothing in it."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -135,6 +136,40 @@ def test_missing_predictions_are_answered_again_from_the_snapshot(copied, finish
     assert not (copied.path / "state").exists()
 
 
+def test_a_run_is_evaluated_wherever_it_was_moved(copied, finished, tmp_path):
+    moved = RunFolder(shutil.move(copied.path, tmp_path / "moved"))
+    shutil.rmtree(moved.predictions(2).path)
+    evaluate_run(moved)
+    assert moved.scores() == finished.scores()
+    assert not copied.path.exists()
+
+
+def test_damaged_predictions_are_named_when_a_run_is_evaluated(copied):
+    path = copied.predictions(1).path / "colour.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SnapshotError, match=r"task_01/colour\.parquet is damaged"):
+        evaluate_run(copied)
+
+
+def test_answers_that_runs_share_are_written_once(ask, finished, tmp_path):
+    for seed in (0, 1):
+        train(ask(tmp_path, method="zero_shot", seed=seed))
+    (shared,) = (path for path in tmp_path.glob("colours/.zero_shot/*") if path.is_dir())
+    runs = [RunFolder(path.parent) for path in tmp_path.glob("colours/zero_shot/*/config.json")]
+    assert [run.scores()["zero_shot"] for run in runs] == [finished.scores()["zero_shot"]] * 2
+    assert [len(run.events("evaluate")) for run in sorted(runs, key=lambda run: run.path)] == [3, 0]
+    assert (shared / "manifest.json").is_file()
+
+
+def test_a_parent_out_of_sight_is_no_hindrance(ask, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getppid", lambda: 0)
+    assert train(ask(tmp_path, method="zero_shot")).events("done")
+
+
+def test_large_seeds_train(ask, tmp_path):
+    assert train(ask(tmp_path, seed=2**32 - 1)).finished() == 3
+
+
 def test_without_training_every_stage_scores_as_the_backbone(ask, tmp_path):
     run = train(ask(tmp_path, method="zero_shot"))
     scores = run.scores()
@@ -170,6 +205,17 @@ def test_a_missing_image_is_named_and_leaves_nothing(ask, data, tmp_path, monkey
     monkeypatch.setenv("SAME_DATA", str(tmp_path / "data"))
     with pytest.raises(DataError, match=r"red\.png"):
         train(ask(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_box_that_cannot_be_scored_is_named_and_leaves_nothing(ask, data, tmp_path, monkeypatch):
+    shutil.copytree(data, tmp_path / "data")
+    manifest = tmp_path / "data" / "colours.yaml"
+    manifest.write_text(manifest.read_text().replace("scorer: exact", "scorer: grounding"))
+    monkeypatch.setenv("SAME_DATA", str(tmp_path / "data"))
+    request = dataclasses.replace(ask(tmp_path / "runs"), benchmark=str(manifest))
+    with pytest.raises(DataError, match=r"colour/test\.json: row colour-0: answer_bbox must hold four numbers"):
+        train(request)
     assert not (tmp_path / "runs").exists()
 
 
