@@ -355,9 +355,11 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a killed process left half-written beside folders and files; only who holds the lock may."""
-        for folder in (self.path, *(self.path / name for name in ("predictions", "snapshots", "state"))):
-            for left in folder.glob(".*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        for left in self.path.glob(".*.json.*"):
+            left.unlink(missing_ok=True)
+        for name in ("predictions", "snapshots", "state"):
+            for left in (self.path / name).glob(".*-*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def write_snapshot(self, index: int, fill: Callable[[Path], None], **about: Any) -> None:
         """Write the snapshot of task ``index``, complete or absent."""

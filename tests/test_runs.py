@@ -77,8 +77,10 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(run):
         left.mkdir(parents=True)
         (left / "weights.bin").write_bytes(b"half")
     (run.path / ".scores.json.7").write_text("{")
+    (run.path / ".mine").write_text("")
     run.sweep()
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "events.jsonl", "snapshots", "state"]
+    names = [".mine", "config.json", "events.jsonl", "snapshots", "state"]
+    assert sorted(path.name for path in run.path.iterdir()) == names
     assert [path.name for path in (run.path / "snapshots").iterdir()] == ["task_00"]
     assert list((run.path / "state").iterdir()) == []
     run.snapshot(0).verify()
