@@ -1,73 +1,80 @@
-"""The uncentred covariance of a layer's inputs over all past tasks, and its spectrum."""
+"""The uncentred covariance of a layer's inputs over all past tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Energy = Literal["squared", "eigenvalue"]
+from same.maths._frequent_directions import FrequentDirections
+from same.maths._incremental import IncrementalSketch
+from same.maths._nystrom import NystromSketch
+from same.maths._sketch import Sketch
+from same.maths._storage import ExactStorage, Place, Storage
+from same.maths.spectrum import Spectrum
+
+__all__ = ["CovarianceSettings", "CovarianceTracker", "Spectrum", "StorageName"]
+
+StorageName = Literal["exact", "nystrom", "frequent_directions", "incremental"]
+
+SKETCHES: dict[str, type[Sketch]] = {
+    "nystrom": NystromSketch,
+    "frequent_directions": FrequentDirections,
+    "incremental": IncrementalSketch,
+}
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """Eigenvalues (descending, ≥ 0) and eigenvectors (columns) of a covariance over `tokens` inputs.
+class CovarianceSettings:
+    """How covariances are stored.
 
-    `trace` is the covariance's own, so that it stays exact when fewer than d directions are held.
+    Args:
+        storage: for inputs wider than `exact_max_dim`; narrower ones, and all with "exact", are stored in full.
+        exact_max_dim: widest input stored in full, d² numbers.
+        sketch_size: directions that a sketch holds; 128 is cheap, 256 accurate.
+        token_stride: one in so many valid tokens counts in a sketch (its trace and token count are of all).
+        centered: remove the mean (for comparison; the paper's covariance is not centred).
     """
 
-    eigenvalues: Float[Tensor, " k"]
-    eigenvectors: Float[Tensor, "d k"]
-    tokens: float
-    trace: float
+    storage: StorageName = "nystrom"
+    exact_max_dim: int = 1024
+    sketch_size: int = 128
+    token_stride: int = 8
+    centered: bool = False
 
-    @property
-    def dim(self) -> int:
-        return self.eigenvectors.shape[0]
-
-    @property
-    def mean_eigenvalue(self) -> float:
-        """Mean over all d directions, the scale that a relative damping refers to."""
-        return self.trace / self.dim
-
-    def rank(self, energy_threshold: float, energy: Energy = "squared") -> int:
-        """Smallest k whose leading directions hold `energy_threshold` of the energy (1 holds all directions).
-
-        Source: SAME, the energy rule; "squared" sums σ², "eigenvalue" sums σ (the fraction of variance).
-        """
-        if not 0 < energy_threshold <= 1:
-            raise ValueError(
-                f"energy_threshold must be in (0, 1]; got {energy_threshold}. Choose 0.95 for the paper's."
-            )
-        values = self.eigenvalues.double()
-        if energy == "squared":
-            values = values.square()
-        total = float(values.sum())
-        if energy_threshold == 1 or total == 0:
-            return len(values)
-        below = values.cumsum(0) < energy_threshold * total * (1 - 1e-12)
-        return min(int(below.sum()) + 1, len(values))
-
-    def matrix(self) -> Float[Tensor, "d d"]:
-        """The covariance that the held directions make."""
-        return (self.eigenvectors * self.eigenvalues) @ self.eigenvectors.T
-
-    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Spectrum:
-        values = self.eigenvalues.to(device=device, dtype=dtype)
-        return Spectrum(values, self.eigenvectors.to(device=device, dtype=dtype), self.tokens, self.trace)
+    def tracker(
+        self, dim: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+    ) -> CovarianceTracker:
+        """An empty tracker of inputs of width `dim`."""
+        return CovarianceTracker(
+            dim,
+            "exact" if dim <= self.exact_max_dim else self.storage,
+            sketch_size=self.sketch_size,
+            token_stride=self.token_stride,
+            centered=self.centered,
+            dtype=dtype,
+            device=device,
+        )
 
 
 class CovarianceTracker:
-    """Sums Σ x xᵀ and the number of tokens; every operation is a sum, so order and grouping do not matter.
+    """Counts inputs batch by batch and gives the spectrum of their covariance.
+
+    With "exact" and "nystrom" every operation is a sum, so order and grouping do not matter; "frequent_directions" and
+    "incremental" depend on them within their errors. What is kept does not grow with the tokens or the tasks.
 
     Source: SAME, C^t = (α_{t-1} C^{t-1} + n_t Ĉ^t) / α_t, kept as the sums α_t C^t and α_t.
 
     Args:
         dim: width d of the inputs.
+        storage: "exact" [d, d]; "nystrom", "frequent_directions" and "incremental" [d, sketch_size].
+        sketch_size: directions that a sketch holds.
+        token_stride: one in so many valid tokens counts in a sketch.
         centered: remove the mean (for comparison; the paper's covariance is not centred).
         dtype: of the sums; at least float32.
     """
@@ -75,73 +82,97 @@ class CovarianceTracker:
     def __init__(
         self,
         dim: int,
+        storage: StorageName = "exact",
         *,
+        sketch_size: int = CovarianceSettings.sketch_size,
+        token_stride: int = CovarianceSettings.token_stride,
         centered: bool = False,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype of the sums must be float32 or float64; got {dtype}. Inputs may be of any dtype.")
-        self.dim, self.centered = dim, centered
-        self.products = torch.zeros(dim, dim, dtype=dtype, device=device)
-        self.sums = torch.zeros(dim if centered else 0, dtype=dtype, device=device)
-        self.tokens = torch.zeros((), dtype=torch.float64, device=device)
+        if storage not in get_args(StorageName):
+            raise ValueError(f"storage must be one of {', '.join(get_args(StorageName))}; got {storage!r}.")
+        if sketch_size < 1 or token_stride < 1:
+            raise ValueError(
+                f"sketch_size and token_stride must be at least 1; got {sketch_size} and {token_stride}. "
+                "128 and 8 are the usual ones."
+            )
+        place = Place(dtype, device, centered)
+        self.dim = dim
+        self._storage: Storage
+        if storage == "exact":
+            self._storage = ExactStorage(dim, place)
+        else:
+            self._storage = SKETCHES[storage](dim, sketch_size, token_stride, place)
+        self.tokens = place.count()
 
     @torch.no_grad()
     def update(self, inputs: Float[Tensor, "*batch d"], valid: Bool[Tensor, "*batch"] | None = None) -> None:
-        """Count a batch of tokens; those where `valid` is False leave no trace. Never waits for the device."""
+        """Count a batch of tokens; those where `valid` is False leave no trace. Never waits for the device.
+
+        (But for Frequent Directions on CUDA, see there.)
+        """
         if inputs.shape[-1] != self.dim:
             raise ValueError(f"inputs must be {self.dim} wide; got shape {tuple(inputs.shape)}.")
-        rows = inputs.detach().reshape(-1, self.dim).to(self.products.dtype)
-        if valid is None:
-            self.tokens += len(rows)
-        else:
-            flat = valid.reshape(-1, 1)
-            rows = torch.where(flat, rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
-            self.tokens += flat.sum()
-        self.products.addmm_(rows.T, rows)
-        if self.centered:
-            self.sums += rows.sum(0)
+        rows = inputs.detach().reshape(-1, self.dim)
+        flat = None if valid is None else valid.reshape(-1)
+        self._storage.add(rows, flat, self.tokens)
+        self.tokens += len(rows) if flat is None else flat.sum()
 
+    @torch.no_grad()
     def merge(self, other: CovarianceTracker) -> None:
-        """Add what another tracker counted."""
-        for mine, theirs in zip(self._tensors(), other._tensors(), strict=True):
-            mine.add_(theirs)
+        """Add what another tracker of the same storage and size counted."""
+        shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (self, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"trackers must be of one storage and size to merge; got {shapes[0]} and {shapes[1]}. "
+                "Make both with the same settings."
+            )
+        self._storage.merge(other._storage)
+        self.tokens += other.tokens
 
-    def reduce(self, all_reduce: Callable[[Tensor], None]) -> None:
-        """Sum over processes, in place: every process then holds the same bits."""
-        for tensor in self._tensors():
-            all_reduce(tensor)
+    @torch.no_grad()
+    def reduce(self, all_reduce: Callable[[Tensor], None], rank: int = 0, world: int = 1) -> None:
+        """Merge over processes, in place: every process then holds the same bits.
+
+        Args:
+            all_reduce: sums a tensor over all processes, in place.
+            rank: this process's number; only the storages that are no sums ask for it.
+            world: number of processes.
+        """
+        self._storage.reduce(all_reduce, rank, world)
+        all_reduce(self.tokens)
 
     def clone(self) -> CovarianceTracker:
-        copy = CovarianceTracker(
-            self.dim, centered=self.centered, dtype=self.products.dtype, device=self.products.device
-        )
-        copy.merge(self)
-        return copy
+        return deepcopy(self)
 
+    @torch.no_grad()
     def spectrum(self) -> Spectrum:
-        """Eigendecomposition in float64 (waits for the device)."""
+        """Eigenvalues and eigenvectors in float64: all d, or those that the sketch holds (waits for the device)."""
         tokens = float(self.tokens)
         if tokens == 0:
             raise ValueError("a spectrum needs at least one token; got none. Update the tracker first.")
-        covariance = self.products.double() / tokens
-        if self.centered:
-            mean = self.sums.double() / tokens
-            covariance = covariance - torch.outer(mean, mean)
-        covariance = (covariance + covariance.T) / 2
-        values, vectors = torch.linalg.eigh(covariance)
-        values = values.flip(0).clamp_min(0)
-        return Spectrum(values, vectors.flip(1).contiguous(), tokens, float(covariance.trace()))
+        return self._storage.spectrum(tokens)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"products": self.products.clone(), "sums": self.sums.clone(), "tokens": self.tokens.clone()}
+        """Copies of all that is counted, flat and ready for safetensors; as large after ten tasks as after one."""
+        return {name: tensor.clone() for name, tensor in self._tensors().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for mine, name in zip(self._tensors(), ("products", "sums", "tokens"), strict=True):
-            if mine.shape != state[name].shape:
-                raise ValueError(f"{name} must have shape {tuple(mine.shape)}; got {tuple(state[name].shape)}.")
+        """Go on from what `state_dict` of a tracker with the same settings gave.
+
+        Raises:
+            ValueError: it is of another storage or size.
+        """
+        for name, mine in self._tensors().items():
+            if name not in state or mine.shape != state[name].shape:
+                found = tuple(state[name].shape) if name in state else "none"
+                raise ValueError(
+                    f"{name} must have shape {tuple(mine.shape)}; got {found}. Use the storage and size that saved it."
+                )
             mine.copy_(state[name])
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.products, self.sums, self.tokens
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**self._storage.tensors(), "tokens": self.tokens}

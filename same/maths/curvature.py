@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from same.maths.covariance import Spectrum
 from same.maths.scaling import DirectionScaling
+from same.maths.spectrum import Energy, Spectrum
 
 
 def damping_value(spectrum: Spectrum, damping: float, *, absolute: bool = False) -> float:
@@ -29,6 +29,7 @@ def curvature_scaling(
     *,
     damping: float,
     energy_threshold: float,
+    energy: Energy = "squared",
     damping_absolute: bool = False,
     normalise: bool = True,
 ) -> DirectionScaling:
@@ -37,7 +38,7 @@ def curvature_scaling(
     Source: SAME, curvature-aware scaling: (Σ_k + μI)^{-1} on the k leading directions and 1/μ elsewhere; `normalise`
     multiplies it by μ, so that unseen directions keep their full step.
     """
-    rank = spectrum.rank(energy_threshold)
+    rank = spectrum.rank(energy_threshold, energy)
     mu = damping_value(spectrum, damping, absolute=damping_absolute)
     gains = damped_gains(spectrum.eigenvalues[:rank], mu)
     return DirectionScaling(spectrum.eigenvectors[:, :rank], gains, 1.0 if normalise else 1.0 / mu)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from same.maths.covariance import Spectrum
 from same.maths.curvature import degradation
+from same.maths.spectrum import Spectrum
 
 
 def entropy(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:

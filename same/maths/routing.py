@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from same.maths.covariance import Spectrum
 from same.maths.curvature import damped_gains, damping_value
 from same.maths.scaling import DirectionScaling
+from same.maths.spectrum import Energy, Spectrum
 
 GAINS = ("inverse", "damped", "zero", "clamped")
 CLAMP = (0.8, 1.2)
@@ -55,12 +55,13 @@ def router_scaling(
     *,
     gain: str,
     energy_threshold: float,
+    energy: Energy = "squared",
     window: int = 3,
     damping: float = 1.0,
     damping_absolute: bool = False,
 ) -> DirectionScaling:
     """ΔW_G ← ΔW_G V∥ g(Σ) V∥ᵀ + ΔW_G (I − V∥V∥ᵀ) for a spectrum, with V∥ its leading directions by energy."""
-    rank = spectrum.rank(energy_threshold)
+    rank = spectrum.rank(energy_threshold, energy)
     values = spectrum.eigenvalues[:rank]
     mu = damping_value(spectrum, damping, absolute=damping_absolute)
     return DirectionScaling(spectrum.eigenvectors[:, :rank], router_gains(values, gain, window=window, damping=mu))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from same.maths.covariance import CovarianceTracker, Spectrum
+from same.maths.covariance import CovarianceSettings, CovarianceTracker
 
 D = 6
 
@@ -20,9 +20,13 @@ def tracked(*batches, centered=False):
     return tracker
 
 
+def products(tracker):
+    return tracker.state_dict()["products"]
+
+
 def test_streaming_equals_batch(tokens):
     stream = tracked(*tokens.split([1, 40, 49]))
-    torch.testing.assert_close(stream.products, tokens.T @ tokens)
+    torch.testing.assert_close(products(stream), tokens.T @ tokens)
     torch.testing.assert_close(stream.spectrum().matrix(), tokens.T @ tokens / 90)
     assert stream.spectrum().tokens == 90
 
@@ -34,7 +38,7 @@ def test_merge_is_order_free(tokens):
         forward.merge(part)
     for part in reversed(parts):
         backward.merge(part)
-    torch.testing.assert_close(forward.products, backward.products, rtol=1e-14, atol=1e-13)
+    torch.testing.assert_close(products(forward), products(backward), rtol=1e-14, atol=1e-13)
     torch.testing.assert_close(forward.spectrum().eigenvalues, tracked(tokens).spectrum().eigenvalues)
 
 
@@ -64,7 +68,7 @@ def test_padding_never_changes_a_statistic(tokens):
     padded[1, 20:], valid[1, 20:] = tokens[50:], True
     tracker = CovarianceTracker(D, dtype=torch.float64)
     tracker.update(padded, valid)
-    torch.testing.assert_close(tracker.products, tokens.T @ tokens)
+    torch.testing.assert_close(products(tracker), tokens.T @ tokens)
     assert float(tracker.tokens) == 90
 
 
@@ -72,7 +76,7 @@ def test_half_precision_inputs_are_summed_in_float32(tokens):
     tracker = CovarianceTracker(D)
     tracker.update(tokens.bfloat16())
     exact = tokens.bfloat16().double()
-    torch.testing.assert_close(tracker.products.double(), exact.T @ exact, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(products(tracker).double(), exact.T @ exact, rtol=1e-5, atol=1e-4)
 
 
 def test_centered_covariance_removes_the_mean(tokens):
@@ -88,28 +92,49 @@ def test_spectrum_is_orthonormal_descending_and_keeps_the_trace(tokens):
     assert spectrum.mean_eigenvalue == pytest.approx(float(spectrum.eigenvalues.mean()))
 
 
-@pytest.mark.parametrize("energy", ["squared", "eigenvalue"])
-@pytest.mark.parametrize(("threshold", "ranks"), [(0.5, (1, 1)), (0.9, (2, 3)), (0.95, (3, 4)), (1.0, (4, 4))])
-def test_rank_is_the_smallest_that_holds_the_energy(threshold, ranks, energy):
-    spectrum = Spectrum(torch.tensor([4.0, 1.0, 1.0, 0.5]), torch.eye(4), 10.0, 6.5)
-    # held by 1, 2, 3, 4 directions: squared 16, 17, 18, 18.25 of 18.25; eigenvalues 4, 5, 6, 6.5 of 6.5
-    assert spectrum.rank(threshold, energy) == ranks[energy == "eigenvalue"]
-
-
 def test_errors_say_what_must_hold(tokens):
     with pytest.raises(ValueError, match="at least one token"):
         CovarianceTracker(D).spectrum()
     with pytest.raises(ValueError, match="6 wide"):
         CovarianceTracker(D).update(torch.zeros(2, 5))
-    with pytest.raises(ValueError, match=r"in \(0, 1\]"):
-        tracked(tokens).spectrum().rank(0.0)
     with pytest.raises(ValueError, match="float32 or float64"):
         CovarianceTracker(D, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="at least 1; got 0 and 1"):
+        CovarianceTracker(D, "nystrom", sketch_size=0, token_stride=1)
+    with pytest.raises(ValueError, match="one storage and size to merge"):
+        tracked(tokens).merge(CovarianceTracker(D, "nystrom", dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"sketch must have shape \(6, 6\); got none"):
+        CovarianceTracker(D, "nystrom").load_state_dict(tracked(tokens).state_dict())
+    with pytest.raises(ValueError, match=r"products must have shape \(6, 6\); got \(5, 5\)"):
+        tracked().load_state_dict(CovarianceTracker(5).state_dict())
 
 
 def test_state_round_trip_is_bit_equal(tokens):
     first = tracked(tokens, centered=True)
     second = tracked(centered=True)
     second.load_state_dict(first.state_dict())
-    assert torch.equal(first.products, second.products)
+    assert torch.equal(products(first), products(second))
     assert torch.equal(first.spectrum().eigenvectors, second.spectrum().eigenvectors)
+
+
+def test_a_clone_goes_its_own_way(tokens):
+    first = tracked(tokens)
+    second = first.clone()
+    second.update(tokens)
+    assert float(second.tokens) == 2 * float(first.tokens)
+    torch.testing.assert_close(products(second), 2 * products(first))
+
+
+@pytest.mark.parametrize("storage", ["nystrom", "frequent_directions", "incremental"])
+def test_narrow_inputs_are_stored_in_full_and_wide_ones_sketched(storage):
+    settings = CovarianceSettings(storage=storage, exact_max_dim=8, sketch_size=3)
+    assert products(settings.tracker(8)).shape == (8, 8)
+    sketched = settings.tracker(9).state_dict()
+    assert "products" not in sketched
+    assert sum(tensor.numel() for tensor in sketched.values()) == 9 * 3 + 3
+    assert products(CovarianceSettings(storage="exact", exact_max_dim=8).tracker(9)).shape == (9, 9)
+
+
+def test_the_small_backbones_widths_are_exact_by_default():
+    assert all("products" in CovarianceSettings().tracker(dim).state_dict() for dim in (192, 512, 1024))
+    assert CovarianceSettings().tracker(1025).state_dict()["sketch"].shape == (1025, 128)

@@ -1,0 +1,97 @@
+"""What a covariance tracker asks of the place where it keeps Σ x xᵀ, and the place that keeps all of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from same.maths.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sums live: their dtype and device, and whether the inputs' mean is kept to be removed."""
+
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str | None = None
+    centered: bool = False
+
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def count(self) -> Tensor:
+        """A number that grows, in float64 so that no token is lost."""
+        return torch.zeros((), dtype=torch.float64, device=self.device)
+
+
+class Storage(ABC):
+    """Keeps Σ x xᵀ, whole or in part. The defaults suit one whose state is a sum over tokens."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The live tensors that are its whole state, by name."""
+
+    @abstractmethod
+    def add(self, rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"] | None, seen: Tensor) -> None:
+        """Count the valid rows, in order; what the others hold (it may be NaN) leaves no trace.
+
+        Args:
+            rows: inputs of any floating dtype.
+            valid: None for all.
+            seen: how many valid tokens came before, on the device.
+        """
+
+    @abstractmethod
+    def spectrum(self, tokens: float) -> Spectrum:
+        """The spectrum of the covariance of all `tokens` inputs, in float64 (waits for the device)."""
+
+    def merge(self, other: Storage) -> None:
+        """Take in what another storage of the same kind and size counted."""
+        for mine, theirs in zip(self.tensors().values(), other.tensors().values(), strict=True):
+            mine.add_(theirs)
+
+    def reduce(self, all_reduce: Callable[[Tensor], None], rank: int, world: int) -> None:
+        """Merge over processes; every one then holds the same bits.
+
+        Args:
+            all_reduce: sums a tensor over processes, in place.
+            rank: this process's number, 0 to world − 1.
+            world: number of processes.
+        """
+        for tensor in self.tensors().values():
+            all_reduce(tensor)
+
+
+class ExactStorage(Storage):
+    """Σ x xᵀ itself, [d, d]: nothing is lost, and order and grouping do not matter."""
+
+    def __init__(self, dim: int, place: Place) -> None:
+        self.centered = place.centered
+        self.products = place.zeros(dim, dim)
+        self.sums = place.zeros(dim if place.centered else 0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"products": self.products, "sums": self.sums}
+
+    def add(self, rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"] | None, seen: Tensor) -> None:
+        rows = rows.to(self.products.dtype)
+        if valid is not None:
+            rows = torch.where(valid[:, None], rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
+        self.products.addmm_(rows.T, rows)
+        if self.centered:
+            self.sums += rows.sum(0)
+
+    def spectrum(self, tokens: float) -> Spectrum:
+        covariance = self.products.double() / tokens
+        if self.centered:
+            mean = self.sums.double() / tokens
+            covariance = covariance - torch.outer(mean, mean)
+        covariance = (covariance + covariance.T) / 2
+        values, vectors = torch.linalg.eigh(covariance)
+        values = values.flip(0).clamp_min(0)
+        return Spectrum(values, vectors.flip(1).contiguous(), tokens, float(covariance.trace()))
