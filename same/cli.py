@@ -1,4 +1,4 @@
-"""The command line of the library: `same prepare | methods | pretrain | train | evaluate | show`.
+"""The command line of the library: `same prepare | methods | pretrain | train | evaluate | show | bench`.
 
 Exit codes: 0 done, 1 the work failed or was stopped, 2 bad input; 130 where Ctrl-C came before there was a run to stop.
 """
@@ -191,6 +191,30 @@ def show(run: RunPath, as_json: AsJson = False) -> None:
         print(json.dumps(summary, indent=1, ensure_ascii=False))
     else:
         _print_scores(summary)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists the choices.")],
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure speed and memory on this machine, as ratios of runs interleaved in one process."""
+    from same import registry
+    from same.engine.job import environment, make_config, place_settings
+
+    measured = registry.load("same.engine.bench", name)
+    values = place_settings(parse_settings(settings or []), {name: measured.Config})
+    found = {"bench": name, "machine": environment(), **measured.run(make_config(measured.Config, values[name]))}
+    print(json.dumps(found, indent=1) if as_json else _outline(found))
+
+
+def _outline(found: dict[str, Any]) -> str:
+    """Values by name, nested ones on a line each."""
+    return "\n".join(
+        f"{key}\n" + "\n".join(f"  {row}" for row in value) if isinstance(value, list) else f"{key}: {value}"
+        for key, value in found.items()
+    )
 
 
 def _summary(folder: Any) -> dict[str, Any]:

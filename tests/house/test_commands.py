@@ -16,6 +16,7 @@ OPTIONS = {
     ],
     "same evaluate": ["--run"],
     "same show": ["--run", "--json"],
+    "same bench": ["--json", "--set"],
     "workbench reproduce": ["--chain", "--runs", "--dry-run"],
     "workbench serve": ["--runs", "--port"],
 }
@@ -55,6 +56,7 @@ def test_command_and_its_options_exist(command: str, run: Run) -> None:
         ("same train --benchmark mini-coin --method same --set rank=four", ["rank", "four"]),
         ("same prepare --benchmark nothing", ["nothing", "mini-coin"]),
         ("same show --run nowhere", ["nowhere"]),
+        ("same bench lair", ["lair", "layer"]),
         ("same evaluate --run nowhere", ["nowhere"]),
         ("workbench reproduce --chain quik", ["quik", "quick"]),
     ],

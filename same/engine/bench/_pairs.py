@@ -1,0 +1,62 @@
+"""Fair timing on a noisy machine: calls interleaved in one process, compared pair by pair."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+Times = dict[str, list[float]]
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int, *, note: str = "") -> Times:
+    """Seconds of each call, `repeats` times; every round runs all calls, each round beginning with another one."""
+    names = list(calls)
+    for name in names:
+        calls[name]()  # caches, lazy initialisation
+    times: Times = {name: [] for name in names}
+    for number in tqdm(range(repeats), desc=note or "rounds", leave=False):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            _settle()
+            start = time.perf_counter()
+            calls[name]()
+            _settle()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _settle() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Median of the ratios of paired times."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def overhead(times: Times, name: str, base: str) -> list[float]:
+    """What a call takes beyond the base call of the same round, in seconds."""
+    return [with_it - without for with_it, without in zip(times[name], times[base], strict=True)]
+
+
+def saved_bytes(forward: Callable[[], Tensor], module: nn.Module) -> int:
+    """Bytes that a forward pass keeps for its backward, each storage once, parameters left out."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = forward()
+    del output
+    return sum(kept.values())

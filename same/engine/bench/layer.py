@@ -1,0 +1,141 @@
+"""One adapted linear layer, forward and backward: beside the frozen layer, PEFT's LoRA and the least work possible."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+
+from same.engine.bench._pairs import Times, interleaved, median_ratio, overhead, saved_bytes
+from same.tuner import MoELoraConfig
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+KEYS = (
+    "overhead_over_flop_floor", "overhead_over_peft_lora", "saved_activations_over_peft_lora",
+    "saved_activations_over_input", "frozen_4_of_8_over_none", "frozen_7_of_8_over_none",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Args:
+        widths: (inputs, outputs) of the layers; LLaMA-7B's FFN by default.
+        tokens: tokens a pass.
+        num_experts: experts beside the layer; PEFT's LoRA has their total rank.
+        rank: of each expert.
+        repeats: rounds; medians are given.
+    """
+
+    widths: tuple[tuple[int, int], ...] = ((4096, 11008), (11008, 4096))
+    tokens: tuple[int, ...] = (512, 2048)
+    num_experts: int = 8
+    rank: int = 8
+    repeats: int = 5
+
+
+class Holder(nn.Module):
+    """A model of one linear layer."""
+
+    def __init__(self, proj: nn.Linear) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.proj(x)
+        return result
+
+
+def run(config: Config | None = None) -> dict[str, Any]:
+    """Measure every width, number of tokens and dtype.
+
+    Returns:
+        The settings, one row a measurement, and for each dtype the median of each of `KEYS` over its rows.
+    """
+    config = config or Config()
+    rows = [
+        _measure(config, inputs, outputs, tokens, dtype)
+        for dtype in DTYPES
+        for inputs, outputs in config.widths
+        for tokens in config.tokens
+    ]
+    medians = {
+        dtype: {key: round(statistics.median(row[key] for row in rows if row["dtype"] == dtype), 3) for key in KEYS}
+        for dtype in DTYPES
+    }
+    return {"settings": asdict(config), "rows": rows, **medians}
+
+
+def floor_share(inputs: int, outputs: int, num_experts: int, rank: int) -> float:
+    """Multiplications that routed experts cannot avoid, as a share of the frozen layer's (forward and input gradient).
+
+    Six products: logits and z together, the output, and for each of them two gradients.
+    """
+    stacked = num_experts * rank
+    experts = 3 * ((stacked + num_experts) * inputs + stacked * outputs)
+    return experts / (2 * inputs * outputs)
+
+
+def _measure(config: Config, inputs: int, outputs: int, tokens: int, dtype: str) -> dict[str, Any]:
+    torch.manual_seed(0)
+    base = nn.Linear(inputs, outputs, bias=False, dtype=DTYPES[dtype]).requires_grad_(False)
+    experts, rank = config.num_experts, config.rank
+    ours = inject_adapter_in_model(
+        MoELoraConfig(r=rank, num_experts=experts, lora_alpha=2 * rank, target_modules=["proj"]), Holder(base)
+    )
+    total = experts * rank
+    lora = inject_adapter_in_model(LoraConfig(r=total, lora_alpha=2 * total, target_modules=["proj"]), Holder(base))
+    for model in (ours, lora):
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = torch.randn_like(parameter, dtype=torch.float32) * 0.01
+    x = torch.randn(tokens, inputs, dtype=base.weight.dtype, requires_grad=True)
+    gradient = torch.randn(tokens, outputs, dtype=base.weight.dtype)
+    layer: Any = ours.proj
+
+    def work(model: nn.Module, frozen: int = 0) -> Callable[[], None]:
+        def once() -> None:
+            if frozen:
+                layer.set_active(torch.arange(experts) >= frozen)
+            _forward(model, x, dtype).backward(gradient)
+            layer.set_active(None)
+            model.zero_grad(set_to_none=True)
+            x.grad = None
+
+        return once
+
+    calls = {"base": work(Holder(base)), "ours": work(ours), "lora": work(lora)}
+    calls |= {f"frozen {count}": work(ours, count) for count in (experts // 2, experts - 1)}
+    times = interleaved(calls, config.repeats, note=f"{inputs}→{outputs}, {tokens} tokens, {dtype}")
+    ours_saved = saved_bytes(lambda: _forward(ours, x, dtype), ours)
+    lora_saved = saved_bytes(lambda: _forward(lora, x, dtype), lora)
+    numbers = _numbers(times, floor_share(inputs, outputs, experts, rank), experts)
+    numbers["saved_activations_over_peft_lora"] = ours_saved / lora_saved
+    numbers["saved_activations_over_input"] = ours_saved / (x.numel() * x.element_size())
+    place = {"dtype": dtype, "inputs": inputs, "outputs": outputs, "tokens": tokens}
+    seconds = {name: round(statistics.median(found), 5) for name, found in times.items()}
+    return {**place, **{name: round(value, 3) for name, value in numbers.items()}, "seconds": seconds}
+
+
+def _forward(model: nn.Module, x: Tensor, dtype: str) -> Tensor:
+    """As training runs it: adapters in float32, products in the compute dtype."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bf16"):
+        result: Tensor = model(x)
+    return result
+
+
+def _numbers(times: Times, floor: float, experts: int) -> dict[str, float]:
+    ours, lora = overhead(times, "ours", "base"), overhead(times, "lora", "base")
+    half, most = (overhead(times, f"frozen {count}", "base") for count in (experts // 2, experts - 1))
+    return {
+        "overhead_over_flop_floor": median_ratio(ours, [floor * seconds for seconds in times["base"]]),
+        "overhead_over_peft_lora": median_ratio(ours, lora),
+        "frozen_4_of_8_over_none": median_ratio(half, ours),
+        "frozen_7_of_8_over_none": median_ratio(most, ours),
+    }

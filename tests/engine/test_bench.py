@@ -1,0 +1,85 @@
+"""The benchmarks measure what they say, on sizes that take seconds; their numbers are never asserted."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from same import registry
+from same.engine.bench import generate, layer, rules, step
+from same.engine.bench._pairs import interleaved, median_ratio, saved_bytes
+
+SMALL = {
+    "layer": layer.Config(widths=((24, 40),), tokens=(8,), repeats=1),
+    "generate": generate.Config(questions=2, batch=2, max_new_tokens=2, repeats=1),
+    "step": step.Config(rows=2, length=6, steps=2, rounds=1),
+}
+
+
+def test_the_floor_is_what_the_products_of_the_layer_take():
+    inputs, outputs, experts, rank, tokens = 24, 40, 8, 2, 5
+    x = torch.randn(tokens, inputs, requires_grad=True)
+    weight = torch.randn(outputs, inputs)
+    router = torch.randn(experts, inputs, requires_grad=True)
+    a = torch.randn(experts * rank, inputs, requires_grad=True)
+    b = torch.randn(outputs, experts * rank, requires_grad=True)
+
+    def flops(adapted: bool) -> int:
+        with FlopCounterMode(display=False) as counter:
+            out = x @ weight.T
+            if adapted:
+                projected = x @ torch.cat([router, a]).T
+                omega = projected[:, :experts].softmax(-1).repeat_interleave(rank, 1)
+                out = out + (projected[:, experts:] * omega) @ b.T
+            out.sum().backward()
+        return counter.get_total_flops()
+
+    added = flops(adapted=True) - flops(adapted=False)
+    assert added / flops(adapted=False) == pytest.approx(layer.floor_share(inputs, outputs, experts, rank))
+
+
+def test_saved_bytes_count_activations_once_and_no_parameters():
+    module = nn.Linear(3, 5)
+    x = torch.randn(7, 3, requires_grad=True)
+    assert saved_bytes(lambda: module(x), module) == x.numel() * 4
+
+
+def test_pairs_are_interleaved_and_ratios_are_of_pairs():
+    order: list[str] = []
+    times = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b", "a", "b", "b", "a"]
+    assert [len(found) for found in times.values()] == [2, 2]
+    assert median_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_benchmark_runs_and_gives_json(name):
+    found = registry.load("same.engine.bench", name).run(SMALL[name])
+    keys = {
+        "layer": set(layer.KEYS) <= set(found.get("fp32", {})) & set(found.get("bf16", {})),
+        "generate": "batched_over_single" in found,
+        "step": {"same_over_moelora", "same_plus_over_moelora"} <= set(found),
+    }
+    assert keys[name]
+    assert json.loads(json.dumps(found))["settings"]
+
+
+@pytest.mark.slow
+def test_the_rules_keep_the_order_of_the_method_page():
+    found = rules.run(rules.Config(seeds=1))
+    for problem in ("conflict", "mild"):
+        kl = {(row["rule"], row["place"]): row.get("old_routing_kl") for row in rows_of(found["routers"], problem)}
+        assert kl["damped, history C", "both"] < kl["damped, history C", "gradient"]
+        assert kl["damped, history C", "gradient"] < kl["inverse sliding mean, running C", "gradient"]
+        assert kl["inverse sliding mean, running C", "gradient"] < kl["none", "none"]
+        drift = {(row["rule"], row["place"]): row.get("degradation") for row in rows_of(found["experts"], problem)}
+        assert 10 * drift["damped inverse on A and B", "both"] < min(
+            value for (rule, _), value in drift.items() if rule != "damped inverse on A and B"
+        )
+
+
+def rows_of(rows, problem):
+    return [row for row in rows if row["problem"] == problem]
