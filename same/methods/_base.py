@@ -57,6 +57,8 @@ class TaskContext:
         total_tasks: number of tasks in the run.
         steps: optimiser steps this task will take.
         reduce: sums a tensor over all processes, in place; every process must call it in the same order.
+        rank: this process's number among those, from 0.
+        world: how many they are.
     """
 
     index: int
@@ -64,6 +66,8 @@ class TaskContext:
     total_tasks: int
     steps: int
     reduce: Reduce = reduce_nothing
+    rank: int = 0
+    world: int = 1
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from same.errors import InputError, SnapshotError
-from same.maths.covariance import CovarianceTracker, Spectrum
+from same.maths.covariance import CovarianceSettings, CovarianceTracker, StorageName
 from same.maths.curvature import curvature_scaling
 from same.maths.freezing import active_experts, expert_scores
 from same.maths.routing import router_scaling
 from same.maths.scaling import Scaling
+from same.maths.spectrum import Energy, Spectrum
 from same.methods._base import Batch, Layout, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
 from same.methods._experts import ExpertConfig, ExpertMethod
 from same.methods._groups import InputGroup, Rules
@@ -29,9 +30,13 @@ class StabilisedConfig(ExpertConfig):
     """Settings of the three mechanisms; the values here are the paper's reading.
 
     Args:
-        covariance: how Σ x xᵀ is stored.
+        covariance: how Σ x xᵀ is stored above `exact_max_dim`; "exact" stores it in full at every width.
+        exact_max_dim: widest input whose Σ x xᵀ is stored in full.
+        sketch_size: directions that a sketch holds; 128 is cheap, 256 accurate.
+        token_stride: one in so many valid tokens counts in a sketch.
         centered: remove the mean from the covariance.
-        energy_threshold: δ, share of the squared spectrum that the protected directions hold (1: all directions).
+        energy_threshold: δ, share of the energy that the protected directions hold (1: all directions).
+        energy: "squared" sums σ²; "eigenvalue" sums σ, the fraction of variance.
         router_geometry: "history" C of past tasks, fixed in a task; "running" the current task included.
         refresh_steps: optimiser steps between two refreshes of the running geometry.
         gain: g of the protected directions; "none" leaves the router to the optimiser.
@@ -48,9 +53,13 @@ class StabilisedConfig(ExpertConfig):
         frozen_forward: "skip" leaves resting experts out of the product; "keep" lets them contribute unchanged.
     """
 
-    covariance: Literal["exact"] = "exact"
-    centered: bool = False
+    covariance: StorageName = CovarianceSettings.storage
+    exact_max_dim: int = CovarianceSettings.exact_max_dim
+    sketch_size: int = CovarianceSettings.sketch_size
+    token_stride: int = CovarianceSettings.token_stride
+    centered: bool = CovarianceSettings.centered
     energy_threshold: float = 0.95
+    energy: Energy = "squared"
     router_geometry: Literal["history", "running"] = "running"
     refresh_steps: int = 50
     gain: Literal["inverse", "damped", "zero", "clamped", "none"] = "inverse"
@@ -68,9 +77,11 @@ class StabilisedConfig(ExpertConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("refresh_steps", "window", "freeze_every"):
+        for name in ("sketch_size", "token_stride", "refresh_steps", "window", "freeze_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.exact_max_dim < 0:
+            raise InputError(f"exact_max_dim must be at least 0 (a sketch always); got {self.exact_max_dim}.")
         for name in ("damping", "output_damping"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite; got {getattr(self, name)}.")
@@ -100,6 +111,7 @@ class StabilisedMethod(ExpertMethod):
         self.current: Observation | None = None
         self.active = torch.ones(len(self.layers), self.config.num_experts, dtype=torch.bool)
         self._reduce: Reduce = reduce_nothing
+        self._place = (0, 1)  # rank and number of processes
         self._first = True
         self._activation: list[dict[str, Any]] = []
         self._events: list[tuple[str, dict[str, Any]]] = []
@@ -109,7 +121,8 @@ class StabilisedMethod(ExpertMethod):
 
     def begin_task(self, task: TaskContext) -> None:
         self.current = self._observation()
-        self._reduce, self._first = task.reduce, not self.spectra
+        self._join(task)
+        self._first = not self.spectra
         self._activation = []
         self._set_active(torch.ones_like(self.active))
         for key, group in self.groups.items():
@@ -140,11 +153,11 @@ class StabilisedMethod(ExpertMethod):
             self._score_experts(done)
 
     def end_task(self, task: TaskContext) -> None:
-        self._reduce = task.reduce
+        self._join(task)
         current = self._observed
         utilization, scores = self._scores()
         self._add_activation(utilization, scores, task.steps)
-        current.reduce(task.reduce)
+        current.reduce(self._reduce, *self._place)
         if self.past_energy is None or self.past_tokens is None:
             self.past_energy, self.past_tokens = current.energy, current.tokens
             self.past = current.trackers
@@ -169,6 +182,7 @@ class StabilisedMethod(ExpertMethod):
                 held,
                 damping=config.damping,
                 energy_threshold=config.energy_threshold,
+                energy=config.energy,
                 damping_absolute=config.damping_absolute,
                 normalise=config.normalise,
             ).compile()
@@ -182,6 +196,7 @@ class StabilisedMethod(ExpertMethod):
             held,
             gain=config.gain,
             energy_threshold=config.energy_threshold,
+            energy=config.energy,
             window=config.window,
             damping=config.damping,
             damping_absolute=config.damping_absolute,
@@ -193,7 +208,7 @@ class StabilisedMethod(ExpertMethod):
             return
         for key, group in self.groups.items():
             running = self._observed.trackers[key].clone()
-            running.reduce(self._reduce)
+            running.reduce(self._reduce, *self._place)
             running.merge(self.past[key])
             group.rules.router = self._router_rule(self._on_device(running.spectrum()))
 
@@ -295,8 +310,19 @@ class StabilisedMethod(ExpertMethod):
             raise RuntimeError("begin_task(task) must be called before training.")
         return self.current
 
+    def _join(self, task: TaskContext) -> None:
+        self._reduce, self._place = task.reduce, (task.rank, task.world)
+
     def _observation(self) -> Observation:
-        return Observation(self.attached, self.input_key, covariance=True, centered=self.config.centered)
+        config = self.config
+        settings = CovarianceSettings(
+            storage=config.covariance,
+            exact_max_dim=config.exact_max_dim,
+            sketch_size=config.sketch_size,
+            token_stride=config.token_stride,
+            centered=config.centered,
+        )
+        return Observation(self.attached, self.input_key, covariance=settings)
 
     def _on_device(self, spectrum: Spectrum) -> Spectrum:
         router = next(iter(self.layers.values())).router

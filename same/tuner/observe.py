@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from same.maths.covariance import CovarianceTracker
+from same.maths.covariance import CovarianceSettings, CovarianceTracker
 from same.tuner.kernel import routing_weights
 
 if TYPE_CHECKING:
@@ -52,14 +52,13 @@ class Observation:
     Args:
         model: holds MoE-LoRA layers.
         input_key: names the input a layer reads.
-        covariance: also track the covariance of each distinct input.
-        centered: remove the mean from it.
+        covariance: how to store the covariance of each distinct input; None does not track it.
     """
 
     FIELDS = ("weight", "largest", "energy", "tokens")
 
     def __init__(
-        self, model: nn.Module, input_key: Callable[[str], str], *, covariance: bool = False, centered: bool = False
+        self, model: nn.Module, input_key: Callable[[str], str], *, covariance: CovarianceSettings | None = None
     ) -> None:
         layers = moe_layers(model)
         seen: set[str] = set()
@@ -68,11 +67,9 @@ class Observation:
         for row, (name, layer) in enumerate(layers.items()):
             key = input_key(name)
             self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen)
-            if covariance and key not in seen:
+            if covariance is not None and key not in seen:
                 dtype = torch.promote_types(layer.router.dtype, torch.float32)
-                self.trackers[key] = CovarianceTracker(
-                    layer.in_features, centered=centered, dtype=dtype, device=layer.router.device
-                )
+                self.trackers[key] = covariance.tracker(layer.in_features, dtype=dtype, device=layer.router.device)
             seen.add(key)
         first = next(iter(layers.values()))
         shape = (len(layers), first.num_experts)
@@ -125,12 +122,18 @@ class Observation:
         self.largest[row].index_add_(0, omega.argmax(-1), count.to(self.largest.dtype))
         self.tokens[row] += valid.sum()
 
-    def reduce(self, all_reduce: Callable[[Tensor], None]) -> None:
-        """Sum over processes, in place."""
+    def reduce(self, all_reduce: Callable[[Tensor], None], rank: int = 0, world: int = 1) -> None:
+        """Sum over processes, in place.
+
+        Args:
+            all_reduce: sums a tensor over all processes, in place.
+            rank: this process's number, for covariances that are no sums.
+            world: number of processes.
+        """
         for name in self.FIELDS:
             all_reduce(getattr(self, name))
         for tracker in self.trackers.values():
-            tracker.reduce(all_reduce)
+            tracker.reduce(all_reduce, rank, world)
 
     def mean_weight(self) -> Tensor:
         """Mean ω of each expert [layers, n]."""

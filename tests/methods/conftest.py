@@ -53,11 +53,12 @@ def train(make_batch) -> Callable[..., None]:
         *,
         reduce: Callable[[torch.Tensor], None] = reduce_nothing,
         rank: int = 0,
+        world: int = 1,
         each: Callable[[int], None] | None = None,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         end: bool = True,
     ) -> None:
-        task = TaskContext(index, f"task{index}", 3, steps, reduce)
+        task = TaskContext(index, f"task{index}", 3, steps, reduce, rank if world > 1 else 0, world)
         method.begin_task(task)
         parameters = [p for p in method.model.parameters() if p.requires_grad]
         make = optimizer or (lambda these: torch.optim.AdamW(these, lr=0.05, weight_decay=0.1))

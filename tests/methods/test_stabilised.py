@@ -8,9 +8,16 @@ import torch
 
 from same.errors import SnapshotError
 from same.maths.curvature import degradation, scale_output_factors
+from same.maths.routing import router_scaling
 
 QUIET = {"freeze_threshold": -1.0}  # no expert rests
 ALWAYS = {"freeze_threshold": 0.9, "freeze_warmup": 0.0, "freeze_every": 2}
+SKETCHES = ("nystrom", "frequent_directions", "incremental")
+
+
+def small(storage):
+    """Settings under which inputs of width 16 and 24 are sketched."""
+    return {"covariance": storage, "exact_max_dim": 0, "sketch_size": 10, "token_stride": 2}
 
 
 def factors(method, weights, name):
@@ -185,9 +192,10 @@ def test_covariance_is_kept_once_per_distinct_input_and_adds_over_tasks(make_met
     assert {name.rpartition(".")[0] for name in tables.spectra} == set(method.spectra)
 
 
-def test_every_process_has_the_same_spectra_and_masks(make_method, train):
+@pytest.mark.parametrize("storage", ["exact", *SKETCHES])
+def test_every_process_has_the_same_spectra_and_masks(storage, make_method, train):
     """Two processes, as threads with an all-reduce between them, see different batches."""
-    methods = [make_method("same", **ALWAYS, refresh_steps=2) for _ in range(2)]
+    methods = [make_method("same", **ALWAYS, **small(storage), refresh_steps=2) for _ in range(2)]
     barrier, box, masks = threading.Barrier(2), [None, None], [[], []]
 
     def all_reduce(rank):
@@ -206,7 +214,7 @@ def test_every_process_has_the_same_spectra_and_masks(make_method, train):
 
         try:
             for index in range(2):
-                train(methods[rank], index, rank=rank, reduce=all_reduce(rank), each=note)
+                train(methods[rank], index, rank=rank, world=2, reduce=all_reduce(rank), each=note)
         except BaseException:
             barrier.abort()
             raise
@@ -222,6 +230,66 @@ def test_every_process_has_the_same_spectra_and_masks(make_method, train):
     for key, spectrum in methods[0].spectra.items():
         assert torch.equal(spectrum.eigenvectors, methods[1].spectra[key].eigenvectors)
         assert spectrum.tokens == methods[1].spectra[key].tokens == 2 * 12 * 24
+
+
+@pytest.mark.parametrize("storage", SKETCHES)
+@pytest.mark.parametrize("name", ["same", "same_plus"])
+def test_a_sketch_is_resumed_bit_for_bit_and_does_not_grow(name, storage, make_method, train, weights):
+    method, resumed = (make_method(name, **small(storage)) for _ in range(2))
+    train(method, 0)
+    first = {key: value.shape for key, value in method.state_dict().items()}
+    train(method, 1)
+    assert {key: value.shape for key, value in method.state_dict().items()} == first
+    resumed.model.load_state_dict(method.model.state_dict())
+    resumed.load_state_dict(method.state_dict())
+    train(method, 2)
+    train(resumed, 2)
+    for mine, theirs in ((weights(method), weights(resumed)), (method.state_dict(), resumed.state_dict())):
+        assert [key for key in mine if not torch.equal(mine[key], theirs[key])] == []
+    assert {spectrum.tokens for spectrum in method.spectra.values()} == {18 * 24}
+    assert {spectrum.eigenvectors.shape for spectrum in method.spectra.values()} == {(16, 10), (24, 10)}
+
+
+@pytest.mark.parametrize("storage", SKETCHES)
+def test_a_full_sketch_trains_as_the_exact_covariance(storage, make_method, train, weights):
+    """As many directions as dimensions, and every token counted."""
+    found = []
+    for settings in ({}, {"covariance": storage, "exact_max_dim": 0, "sketch_size": 24, "token_stride": 1}):
+        method = make_method("same_plus", **QUIET, **settings)
+        train(method, 0)
+        before = weights(method)
+        train(method, 1, 2)
+        found.append((change(method, before, weights(method)), method.spectra))
+    for (ours, theirs), part in zip(zip(found[0][0], found[1][0], strict=True), ("routers", "experts"), strict=True):
+        for name, delta in ours.items():
+            torch.testing.assert_close(theirs[name], delta, rtol=0.02, atol=1e-4, msg=f"{part} of {name}")
+    for key, spectrum in found[0][1].items():
+        torch.testing.assert_close(found[1][1][key].matrix(), spectrum.matrix(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_energy_rule_chooses_what_is_protected(make_method, train):
+    """σ² gathers in fewer directions than σ does."""
+    ranks = {}
+    for energy in ("squared", "eigenvalue"):
+        method = make_method("same", energy=energy, router_geometry="history", **QUIET)
+        train(method, 0)
+        train(method, 1, 1, end=False)
+        ranks[energy] = [spectrum.rank(0.95, energy) for spectrum in method.spectra.values()]
+        torch.testing.assert_close(
+            [group.rules.router.matrix() for group in method.groups.values()],
+            [
+                router_scaling(s.to(dtype=torch.float32), gain="inverse", energy_threshold=0.95, energy=energy).matrix()
+                for s in method.spectra.values()
+            ],
+        )
+    assert all(few < many for few, many in zip(ranks["squared"], ranks["eigenvalue"], strict=True))
+
+
+def test_a_state_of_another_storage_is_refused(make_method, train):
+    method = make_method("same")
+    train(method, 0)
+    with pytest.raises(SnapshotError, match=r"covariance\..*sketch"):
+        make_method("same", **small("nystrom")).load_state_dict(method.state_dict())
 
 
 def test_a_state_of_other_adapters_is_refused(make_method, train):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from same.maths.covariance import CovarianceSettings
 from same.tuner import MoELoraConfig, Observation
 from same.tuner.observe import moe_layers
 
@@ -22,7 +23,10 @@ def model(make_llava):
     return model.double()
 
 
-def observed(model, *batches, covariance=True):
+EXACT = CovarianceSettings()
+
+
+def observed(model, *batches, covariance=EXACT):
     observation = Observation(model, input_key, covariance=covariance)
     for batch in batches:
         with observation.watching(batch["attention_mask"]), torch.no_grad():
@@ -35,8 +39,8 @@ def assert_same(first, second):
         torch.testing.assert_close(getattr(first, name), getattr(second, name))
     assert first.trackers.keys() == second.trackers.keys()
     for key, tracker in first.trackers.items():
-        torch.testing.assert_close(tracker.products, second.trackers[key].products)
-        assert tracker.tokens == second.trackers[key].tokens
+        for mine, theirs in zip(tracker.state_dict().values(), second.trackers[key].state_dict().values(), strict=True):
+            torch.testing.assert_close(mine, theirs)
 
 
 def test_gate_and_up_share_one_covariance(model):
@@ -55,9 +59,8 @@ def test_the_covariance_is_of_the_layers_inputs(model, make_batch):
     handle = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0][batch["attention_mask"].bool()]))
     observation = observed(model, batch)
     handle.remove()
-    torch.testing.assert_close(
-        observation.trackers["model.language_model.layers.1.mlp_in"].products, seen[0].T @ seen[0]
-    )
+    counted = observation.trackers["model.language_model.layers.1.mlp_in"].state_dict()
+    torch.testing.assert_close(counted["products"], seen[0].T @ seen[0])
     omega = (seen[0] @ layer.router.T).softmax(-1)
     row = observation.names.index("model.language_model.layers.1.mlp.up_proj")
     torch.testing.assert_close(observation.weight[row], omega.sum(0))
@@ -65,11 +68,13 @@ def test_the_covariance_is_of_the_layers_inputs(model, make_batch):
     torch.testing.assert_close(observation.largest[row], omega.argmax(-1).bincount(minlength=3).double())
 
 
-def test_padding_never_changes_a_statistic(model, make_batch):
+@pytest.mark.parametrize("storage", ["exact", "nystrom"])
+def test_padding_never_changes_a_statistic(storage, model, make_batch):
     batch = make_batch()
+    settings = CovarianceSettings(storage, exact_max_dim=0, sketch_size=4, token_stride=3)
     lengths = batch["attention_mask"].sum(1).tolist()
     alone = [{key: value[i : i + 1, :length] for key, value in batch.items()} for i, length in enumerate(lengths)]
-    assert_same(observed(model, batch), observed(model, *alone))
+    assert_same(observed(model, batch, covariance=settings), observed(model, *alone, covariance=settings))
 
 
 def test_later_steps_of_a_generation_are_not_counted(model, make_batch):
@@ -95,7 +100,7 @@ def test_recomputing_the_forward_in_backward_counts_once(model, make_batch):
     model.train()
     model.enable_input_require_grads()
     model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
-    observation = Observation(model, input_key, covariance=True)
+    observation = Observation(model, input_key, covariance=EXACT)
     with observation.watching(batch["attention_mask"]):
         loss = model(**batch).loss
     loss.backward()
@@ -117,7 +122,7 @@ def test_reduce_sums_over_processes(model, make_batch):
 
 
 def test_rows_are_shares(model, make_batch):
-    rows = observed(model, make_batch(), covariance=False).rows()
+    rows = observed(model, make_batch(), covariance=None).rows()
     assert len(rows) == 6 * 3
     for column in ("weight", "argmax_share"):
         for start in range(0, 18, 3):
@@ -126,14 +131,14 @@ def test_rows_are_shares(model, make_batch):
 
 
 def test_resting_experts_are_still_measured(model, make_batch):
-    before = observed(model, make_batch(), covariance=False)
+    before = observed(model, make_batch(), covariance=None)
     next(iter(moe_layers(model).values())).set_active(torch.tensor([True, False, False]))
-    after = observed(model, make_batch(), covariance=False)
+    after = observed(model, make_batch(), covariance=None)
     torch.testing.assert_close(after.weight[0], before.weight[0])
 
 
 def test_observing_changes_no_answer(model, make_batch):
     batch = make_batch()
     plain = model(**batch).logits
-    with Observation(model, input_key, covariance=True).watching(batch["attention_mask"]):
+    with Observation(model, input_key, covariance=EXACT).watching(batch["attention_mask"]):
         assert torch.equal(model(**batch).logits, plain)
