@@ -114,7 +114,8 @@ class TaskTrainer:
         session, method = self.session, self.session.method
         key = session.job.benchmark.tasks[self.index].key
         total = len(session.job.benchmark.tasks)
-        task = TaskContext(self.index, key, total, self.steps, session.processes.reduce)
+        processes = session.processes
+        task = TaskContext(self.index, key, total, self.steps, processes.reduce, processes.rank, processes.count)
         set_seed((session.job.request.seed * SEED_STRIDE + self.index) % SEEDS)
         method.begin_task(task)
         parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
