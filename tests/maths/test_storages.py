@@ -43,10 +43,6 @@ def close(first, second, scale=1e-9):
     torch.testing.assert_close(first, second, rtol=0, atol=scale * max(1e-300, float(second.abs().max())))
 
 
-def main_state(tracker):
-    return next(iter(tracker.state_dict().values()))
-
-
 @pytest.mark.parametrize("storage", ALL)
 @given(shape=shapes)
 @some
