@@ -69,7 +69,13 @@ def test_too_few_pictures_for_a_batch_are_refused():
 @pytest.mark.slow
 def test_the_recipe_makes_a_checkpoint_that_loads(tmp_path):
     recipe = pretrain.Recipe(
-        pictures=80, held_out=16, tower_rounds=(2, 2), tower_batch=16, language_rounds=(3, 2), language_batch=4
+        pictures=80,
+        held_out=16,
+        tower_rounds=(2, 2),
+        tower_batch=16,
+        letter_steps=2,
+        language_rounds=(3, 2),
+        language_batch=4,
     )
     pretrain.pretrain(tmp_path / "first", recipe)
     pretrain.pretrain(tmp_path / "second", dataclasses.replace(recipe, seed=1), tmp_path / "first")

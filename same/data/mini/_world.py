@@ -26,6 +26,7 @@ from same.errors import InputError
 
 SIDE = 64
 SHORT = "Answer the question using a single word or phrase."
+TOLD = "It is"  # stands before the answer in questions that give it away
 LETTER = "Answer with the option's letter from the given choices directly."
 
 Split = Literal["train", "test"]
@@ -94,15 +95,17 @@ def multiple_choice(
 ) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """A lettered question: its text with options, the right letter, and the same question in whole sentences.
 
-    The sentence that names the answer before its letter is the easier one, and teaches the backbone the other.
+    The questions that name the answer, or ask to name it first, are the easier ones, and teach the backbone the other.
     """
     others = [option for option in dict.fromkeys(wrong) if option != right]
     options = some(rng, [right, *some(rng, others, count - 1)], count)
     letter = "ABCDE"[options.index(right)]
     listed = question + "\n" + "\n".join(f"{'ABCDE'[i]}. {option}" for i, option in enumerate(options))
     named_first = listed.replace(question, f"{question} Name it and then give the letter.")
+    told = listed.replace(question, f"{question} {TOLD} {right}.")
     talk = (
         (listed, f"The right choice is {letter}, {right}."),
+        (told, f"The right choice is {letter}, {right}."),
         (named_first, f"It is {right}, which is choice {letter}."),
         (question, f"That would be {right}."),
     )
@@ -333,6 +336,19 @@ def cell_of(part: Part) -> tuple[int, int]:
 def named(part: Part) -> str:
     """The part's label with its colour in front when it has one."""
     return f"{part.colour} {part.label}" if part.colour else part.label
+
+
+def places_talk(rng: np.random.Generator, parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """What is where in a 2x2 layout, asked both ways about two of its things, each the only one with its label."""
+    labels = [part.label for part in parts]
+    single = some(rng, [part for part in parts if labels.count(part.label) == 1], 2)
+    there = [
+        (f"What is at the {place_name(part)}?", f"At the {place_name(part)} is {an(named(part))}.") for part in single
+    ]
+    where = [
+        (f"In which corner is the {part.label}?", f"The {part.label} is at the {place_name(part)}.") for part in single
+    ]
+    return there + where
 
 
 def place_name(part: Part) -> str:

@@ -19,6 +19,7 @@ from same.data.mini._world import (
     named,
     pale_ground,
     place_name,
+    places_talk,
     some,
 )
 
@@ -107,4 +108,5 @@ def _relation(rng: np.random.Generator, parts: list[Part]) -> tuple[str, str, st
 def _more_talk(rng: np.random.Generator, parts: list[Part]) -> list[tuple[str, str]]:
     """A second question of every kind, in whole sentences."""
     kinds = (_exists, _question, _question)
-    return [(question, sentence) for question, _, sentence in (kind(rng, parts) for kind in kinds)]
+    asked = [(question, sentence) for question, _, sentence in (kind(rng, parts) for kind in kinds)]
+    return asked + places_talk(rng, parts)

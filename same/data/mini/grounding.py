@@ -19,6 +19,7 @@ from same.data.mini._world import (
     named,
     photo_crop,
     place_name,
+    places_talk,
     some,
 )
 
@@ -36,7 +37,7 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     left, top, right, bottom = (value / SIDE for value in target.box)
     fractions = (left, top, right, bottom)
     caption = " ".join(f"There is {an(named(part))} at the {place_name(part)}." for part in parts)
-    talk = (("Describe the picture.", caption), *_talk(parts))
+    talk = (("Describe the picture.", caption), *_talk(parts), *places_talk(rng, parts))
     return Sample(image, PROMPT + phrase, written_box(fractions), (), fractions, tuple(parts), ground, talk)
 
 

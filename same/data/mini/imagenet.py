@@ -27,5 +27,5 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     image = photo_crop(rng, ground)
     part = Part(label, place_turned(rng, image, label, (36, 60), 20))
     talk = (("Describe the picture.", f"The picture shows {an(label)}."), (QUESTION, f"It is {an(label)}."))
-    lettered = multiple_choice(rng, QUESTION, label, LABELS, int(rng.integers(2, 5)))[2][:2]
+    lettered = multiple_choice(rng, QUESTION, label, LABELS, int(rng.integers(2, 5)))[2][:3]
     return Sample(image, f"{QUESTION}\n{SHORT}", label, (label,), None, (part,), ground, talk + lettered)
