@@ -8,10 +8,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from same import registry
-from same.engine.bench import generate, layer, rules, step
+from same.engine.bench import covariance, generate, layer, rules, step
 from same.engine.bench._pairs import interleaved, median_ratio, saved_bytes
 
 SMALL = {
+    "covariance": covariance.Config(widths=((300, 40),), tokens=64, updates=1, repeats=1),
     "layer": layer.Config(widths=((24, 40),), tokens=(8,), repeats=1),
     "generate": generate.Config(questions=2, batch=2, max_new_tokens=2, repeats=1),
     "step": step.Config(rows=2, length=6, steps=2, rounds=1),
@@ -59,6 +60,7 @@ def test_pairs_are_interleaved_and_ratios_are_of_pairs():
 def test_every_benchmark_runs_and_gives_json(name):
     found = registry.load("same.engine.bench", name).run(SMALL[name])
     keys = {
+        "covariance": len(found.get("rows", [])) == len(covariance.VARIANTS),
         "layer": set(layer.KEYS) <= set(found.get("fp32", {})) & set(found.get("bf16", {})),
         "generate": "batched_over_single" in found,
         "step": {"same_over_moelora", "same_plus_over_moelora"} <= set(found),

@@ -37,7 +37,6 @@ def run(config: Config | None = None) -> dict[str, Any]:
     config = config or Config()
     loaded = load_backbone("tiny")
     processor: Any = loaded.processor
-    processor.tokenizer.padding_side = "left"
     samples = [mini.sample(config.task, "test", index, 0) for index in range(config.questions)]
     texts = [f"USER: <image>\n{sample.question} ASSISTANT:" for sample in samples]
 
@@ -49,6 +48,7 @@ def run(config: Config | None = None) -> dict[str, Any]:
                 text=texts[start : start + size],
                 return_tensors="pt",
                 padding=True,
+                padding_side="left",
             )
             for start in range(0, len(samples), size)
         ]

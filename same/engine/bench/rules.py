@@ -150,12 +150,14 @@ def _inputs(config: Config, problem: Problem, generator: torch.Generator) -> tup
     def part(place: int) -> Tensor:
         directions = basis[:, place * DIRECTIONS : (place + 1) * DIRECTIONS]
         noise = torch.randn(config.tokens, DIRECTIONS, generator=generator, dtype=torch.float64)
-        return (noise * scale) @ directions.T
+        drawn: Tensor = (noise * scale) @ directions.T
+        return drawn
 
     def task(place: int) -> Tensor:
         own = 1 - problem.shared - problem.mean
         mixed = problem.shared**0.5 * part(0) + own**0.5 * part(place) + problem.mean**0.5 * basis[:, -1]
-        return config.width**0.5 * mixed
+        scaled: Tensor = config.width**0.5 * mixed
+        return scaled
 
     return task(1), task(2)
 
@@ -260,7 +262,7 @@ def _specialise(config: Config, problem: Problem, rule: ExpertRule, seed: int) -
         goal = problem.expert_goal * float(loss(slice(None)).detach())
         return _train(config, [a, b], rules, loss, goal, generator)
 
-    free = [(_nothing, "none"), (_nothing, "none")]
+    free: list[Restrict] = [(_nothing, "none"), (_nothing, "none")]
     if not learn(old, maps[0], free):
         return None
     before = output(old).detach()
