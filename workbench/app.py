@@ -24,7 +24,7 @@ def page(runs: str | Path, dark: bool = False) -> pmui.Page:
     """Build the page of one session."""
     pn.extension("plotly", "tabulator", loading_indicator=True)
     store = Store(runs)
-    found = [load_class("workbench.views", name, View) for name in names("workbench.views")]
+    found = [load_class("workbench.views", name, View) for name in names("workbench.views")]  # type: ignore[type-abstract]
     views = [view(store) for view in sorted(found, key=lambda view: view.order)]
     tabs = pmui.Tabs(*((view.title, view) for view in views), dynamic=True, sizing_mode="stretch_width")
     where = pmui.Typography(f"{store.runs} · version {__version__}", variant="caption", margin=(10, 20))

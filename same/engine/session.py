@@ -73,10 +73,10 @@ def load_rows(job: Job, root: Path) -> Rows:
 
 def _check_answers(task: Task, rows: Dataset, root: Path) -> None:
     """Let the task's scorer look at the right answers now, not after hours of training."""
-    check = getattr(registry.load("same.scorers", task.scorer), "check", None)
-    for row in rows if check is not None else ():
+    rule = registry.load("same.scorers", task.scorer)
+    for row in rows if hasattr(rule, "check") else ():
         try:
-            check(row)
+            rule.check(row)
         except DataError as error:
             raise DataError(f"{root / task.test}: {error}") from None
 
