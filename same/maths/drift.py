@@ -57,3 +57,49 @@ def split_drift(
     """tr(ΔW C ΔWᵀ) carried by the `rank` leading directions, and by the rest."""
     energy = (delta @ spectrum.eigenvectors).square().sum(-2) * spectrum.eigenvalues
     return energy[..., :rank].sum(-1), energy[..., rank:].sum(-1)
+
+
+def input_spectrum(inputs: Float[Tensor, "tokens d"]) -> Spectrum:
+    """Spectrum of C = (1/tokens) Σ x xᵀ of a few recorded inputs, without forming C: at most `tokens` directions."""
+    _, values, vectors = torch.linalg.svd(inputs, full_matrices=False)
+    energies = values.square() / len(inputs)
+    return Spectrum(energies, vectors.mT.contiguous(), float(len(inputs)), float(energies.sum()))
+
+
+def factor_change(
+    old: tuple[Float[Tensor, "*batch m r"], Float[Tensor, "*batch r d"]],
+    new: tuple[Float[Tensor, "*batch m r"], Float[Tensor, "*batch r d"]],
+) -> tuple[Float[Tensor, "*batch m q"], Float[Tensor, "*batch q d"]]:
+    """ΔW = B′A′ − BA as two factors of rank q = 2r, [B′ − B, B′] and [A; A′ − A]: an exact zero where nothing moved.
+
+    Args:
+        old: B, A.
+        new: B′, A′.
+    """
+    (old_b, old_a), (new_b, new_a) = old, new
+    return torch.cat([new_b - old_b, new_b], -1), torch.cat([old_a, new_a - old_a], -2)
+
+
+def split_factored(
+    outputs: Float[Tensor, "*batch m q"], inputs: Float[Tensor, "*batch q d"], spectrum: Spectrum, rank: int
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """`split_drift` of W = outputs · inputs, which is never formed: tr(W C Wᵀ) = Σ_j σ_j ‖outputs · inputs v_j‖²."""
+    projected = inputs @ spectrum.eigenvectors
+    lengths = ((outputs.mT @ outputs @ projected) * projected).sum(-2).clamp_min(0)
+    energy = lengths * spectrum.eigenvalues
+    return energy[..., :rank].sum(-1), energy[..., rank:].sum(-1)
+
+
+def relative(change: Float[Tensor, "*batch"], whole: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Change / whole, and 0 where nothing changed; infinite where something grew out of nothing."""
+    return torch.where(change == 0, torch.zeros_like(change), change / whole)
+
+
+def representation_drift(now: Float[Tensor, "tokens d"], then: Float[Tensor, "tokens d"]) -> Float[Tensor, ""]:
+    """Σ‖x′ − x‖² / Σ‖x‖² over the same tokens: how far a layer's inputs moved, in units of their own energy."""
+    return relative((now - then).square().sum(), then.square().sum())
+
+
+def argmax_flips(p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]) -> Float[Tensor, ""]:
+    """Share of tokens whose largest weight belongs to another expert."""
+    return (p.argmax(-1) != q.argmax(-1)).to(p.dtype).mean()
