@@ -82,6 +82,9 @@ class TrainConfig:
         precision: of the products; adapters stay float32.
         evaluate_next: also score the task that comes next, which forward transfer needs.
         log_every: optimiser steps between two events.
+        audit: measure, at each task's end, how far routing and experts drifted on earlier tasks' inputs.
+        probe_rows: training rows of a task that the audit shows the model.
+        probe_tokens: tokens of those whose layer inputs it keeps and compares.
     """
 
     learning_rate: float = 2e-3
@@ -95,9 +98,13 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     evaluate_next: bool = True
     log_every: int = 10
+    audit: bool = True
+    probe_rows: int = 8
+    probe_tokens: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size", "gradient_accumulation", "log_every"):
+        batches = ("epochs", "batch_size", "eval_batch_size", "gradient_accumulation")
+        for name in (*batches, "log_every", "probe_rows", "probe_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}.")
         for name in ("learning_rate", "weight_decay", "clip"):

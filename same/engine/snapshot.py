@@ -1,6 +1,7 @@
 """Snapshots: a trained task on disk, in PEFT's layout and with the method's statistics, and back into a model."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,30 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def _table(rows: list[dict[str, Any]], path: Path) -> None:
+def _table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     if rows:
         write_table(path, {name: [row[name] for row in rows] for name in rows[0]})
 
 
-def finish_snapshot(session: Session, index: int, routing: list[dict[str, Any]]) -> None:
-    """Turn a trained and evaluated task into the run's snapshot of it."""
+def finish_snapshot(
+    session: Session, index: int, tables: Mapping[str, Sequence[Mapping[str, Any]]], probe: dict[str, Tensor]
+) -> None:
+    """Turn a trained and evaluated task into the run's snapshot of it.
+
+    Args:
+        index: the task.
+        tables: rows of <name>.parquet; a table without rows is left out.
+        probe: tensors of probe.safetensors; none leaves it out.
+    """
     trained = session.folder.trained(index)
 
     def fill(path: Path) -> None:
         for name in trained.manifest()["files"]:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(trained.file(name), path / name)
-        _table(routing, path / "routing.parquet")
+        for name, rows in tables.items():
+            _table(rows, path / f"{name}.parquet")
+        _save(probe, path / "probe.safetensors")
 
     if session.processes.is_main:
         key = session.job.benchmark.tasks[index].key

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
 
 from same.data.collate import IGNORED
+from same.engine.audit import audit_task
 from same.engine.evaluate import collect_scores, evaluate_stage, evaluate_zero_shot, seen_at
 from same.engine.job import SEEDS, Request
 from same.engine.pace import Pace
@@ -82,8 +83,9 @@ def _train(session: Session) -> None:
             write_trained(session, index)
         trained = time.perf_counter()
         routing = evaluate_stage(session, index)
+        audit = audit_task(session, index)
         pace.evaluated(sum(len(session.rows.test[i]) for i in seen_at(session, index)), time.perf_counter() - trained)
-        finish_snapshot(session, index, routing)
+        finish_snapshot(session, index, {"routing": routing, "audit": audit.rows}, audit.probe)
         if session.processes.is_main:
             collect_scores(folder, keys, index + 1)
         seconds = {"train_seconds": trained - began, "evaluate_seconds": time.perf_counter() - trained}
