@@ -179,6 +179,21 @@ def evaluate(run: RunPath) -> None:
 
 
 @app.command()
+def audit(run: RunPath, as_json: AsJson = False) -> None:
+    """Print a run's drift audit: what each task changed on the inputs of the tasks before it."""
+    from same.engine.audit_table import pairs, read_audit, text
+    from same.runs import RunFolder
+
+    folder = RunFolder(run)
+    rows = read_audit(folder)
+    about = _about(folder)
+    if as_json:
+        print(json.dumps({**about, "means": list(pairs(rows)), "rows": rows}, indent=1, ensure_ascii=False))
+    else:
+        print(_title(about), text(rows), sep="\n")
+
+
+@app.command()
 def show(run: RunPath, as_json: AsJson = False) -> None:
     """Print a run's score matrix and metrics."""
     from same.runs import RunFolder
@@ -220,16 +235,24 @@ def _outline(found: dict[str, Any]) -> str:
 def _summary(folder: Any) -> dict[str, Any]:
     from same.metrics import summarise
 
-    config, scores = folder.config(), folder.scores()
-    about = {key: config[key] for key in ("benchmark", "method", "seed", "fingerprint")}
+    about, scores = _about(folder), folder.scores()
     kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward")}
-    return {**about, "run": str(folder.path), **kept, **summarise(scores)}
+    return {**about, **kept, **summarise(scores)}
+
+
+def _about(folder: Any) -> dict[str, Any]:
+    config = folder.config()
+    return {key: config[key] for key in ("benchmark", "method", "seed", "fingerprint")} | {"run": str(folder.path)}
+
+
+def _title(about: dict[str, Any]) -> str:
+    return f"{about['method']} on {about['benchmark']}, seed {about['seed']}  ({about['run']})"
 
 
 def _print_scores(summary: dict[str, Any]) -> None:
     from same.metrics import FORMULAS, NAMES
 
-    print(f"{summary['method']} on {summary['benchmark']}, seed {summary['seed']}  ({summary['run']})")
+    print(_title(summary))
     width = max(len(key) for key in [*summary["tasks"], "zero-shot"])
     for variant, rows in summary["variants"].items():
         print(f"\n{variant} score on each task (columns) after training each task (rows)")

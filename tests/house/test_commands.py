@@ -1,11 +1,14 @@
 """The names other work relies on: commands, options and exit codes."""
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from same.runs import RunFolder, write_table
 
 OPTIONS = {
     "same prepare": ["--benchmark", "--sheet"],
@@ -15,6 +18,7 @@ OPTIONS = {
         *("--benchmark", "--method", "--seed", "--processes", "--runs", "--train-items", "--test-items", "--set"),
     ],
     "same evaluate": ["--run"],
+    "same audit": ["--run", "--json"],
     "same show": ["--run", "--json"],
     "same bench": ["--json", "--set"],
     "workbench reproduce": ["--chain", "--runs", "--dry-run"],
@@ -58,6 +62,7 @@ def test_command_and_its_options_exist(command: str, run: Run) -> None:
         ("same show --run nowhere", ["nowhere"]),
         ("same bench lair", ["lair", "layer"]),
         ("same evaluate --run nowhere", ["nowhere"]),
+        ("same audit --run nowhere", ["nowhere"]),
         ("workbench reproduce --chain quik", ["quik", "quick"]),
     ],
 )
@@ -68,3 +73,64 @@ def test_bad_input_names_the_thing_and_the_choices_and_leaves_nothing(
     assert code == 2
     assert [word for word in named if word not in err] == []
     assert list(tmp_path.iterdir()) == []
+
+
+AUDIT_ROWS = {
+    "probe_task": ["one", "one", "one"],
+    "probe_index": [0, 0, 0],
+    "layer": ["mlp", "mlp", "mlp"],
+    "part": ["router", "expert", "expert"],
+    "expert": [None, 0, 1],
+    "drift": [0.25, 0.5, None],
+    "drift_parallel": [0.125, 0.5, None],
+    **{name: [0.0625, None, None] for name in ("js_divergence", "overlap", "flips", "entropy_now", "balance_now")},
+    **{name: [0.0625, None, None] for name in ("angle_mean", "representation_drift")},
+}
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> RunFolder:
+    """A run of two tasks whose second snapshot holds an audit of the first."""
+    settings = {"method": {"name": "moelora"}, "train": {"audit": True}}
+    folder = RunFolder.create(tmp_path / "runs", "b", "moelora", 0, settings)
+    folder.write_snapshot(0, lambda path: write_table(path / "routing.parquet", {"layer": ["mlp"]}), task="one")
+    folder.write_snapshot(1, lambda path: write_table(path / "audit.parquet", AUDIT_ROWS), task="two")
+    return folder
+
+
+def test_an_audit_is_printed_as_rows_and_means(audited: RunFolder, run: Run) -> None:
+    code, out, _ = run("same audit", "--run", str(audited.path), "--json")
+    assert not code
+    found = json.loads(out)
+    assert found["method"] == "moelora"
+    assert [(row["after"], row["after_task"], row["probe_task"]) for row in found["rows"]] == [(1, "two", "one")] * 3
+    assert [row["drift"] for row in found["rows"]] == [0.25, 0.5, None]
+    assert len(found["means"]) == 1
+    assert found["means"][0]["router_drift"] == 0.25
+    assert found["means"][0]["expert_drift"] == 0.5
+
+
+def test_an_audit_is_printed_as_a_table_a_finished_task(audited: RunFolder, run: Run) -> None:
+    code, out, _ = run("same audit", "--run", str(audited.path))
+    assert not code
+    assert "after Task 2 (two)" in out
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith("one")] == [["one", "0.2500", "0.1250"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "names", "said"),
+    [
+        ("lora", ["routing.parquet"], ["method lora", "audit=True", "routes experts"]),
+        ("moelora", ["probe.safetensors"], ["two finished tasks", "got 1"]),
+    ],
+)
+def test_a_run_without_an_audit_says_so(
+    method: str, names: list[str], said: list[str], run: Run, tmp_path: Path
+) -> None:
+    settings = {"method": {"name": method}, "train": {"audit": True}}
+    folder = RunFolder.create(tmp_path / "runs", "b", method, 0, settings)
+    folder.write_snapshot(0, lambda path: [(path / name).touch() for name in names] and None, task="one")
+    code, out, err = run("same audit", "--run", str(folder.path))
+    assert code == 2
+    assert not out
+    assert [word for word in [str(folder.path), *said] if word not in err] == []
