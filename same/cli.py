@@ -1,4 +1,4 @@
-"""The command line of the library: `same prepare | methods | pretrain | train | evaluate | show | bench`.
+"""The command line of the library: `same prepare | methods | pretrain | train | evaluate | audit | show | bench`.
 
 Exit codes: 0 done, 1 the work failed or was stopped, 2 bad input; 130 where Ctrl-C came before there was a run to stop.
 """
