@@ -245,6 +245,17 @@ def assert_same_statistics(one, two):
     assert masks[0].equals(masks[1])
 
 
+def assert_same_audit(one, two):
+    """The drift audits of two snapshots, where the method routes experts."""
+    if not one.has("audit.parquet"):
+        return
+    tables = [snapshot.table("audit") for snapshot in (one, two)]
+    assert tables[0][["probe_task", "layer", "part"]].equals(tables[1][["probe_task", "layer", "part"]])
+    for name in ("drift", "drift_parallel", "weight_now", "entropy_now", "representation_drift"):
+        first, second = (table[name].dropna().to_numpy() for table in tables)
+        assert second == pytest.approx(first, rel=1e-2, abs=1e-5), name
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("method", ["lora", "moelora", "same", "same_plus"])
@@ -259,6 +270,7 @@ def test_two_processes_give_what_one_gives(ask, tmp_path, method):
     tables = [run.folder.read_predictions(2, "letter") for run in (one, two)]
     assert list(tables[0]["question_id"]) == list(tables[1]["question_id"])
     assert_same_statistics(one.folder.snapshot(1), two.folder.snapshot(1))
+    assert_same_audit(one.folder.snapshot(2), two.folder.snapshot(2))
 
 
 @pytest.mark.slow
