@@ -13,7 +13,7 @@ from same import registry
 if TYPE_CHECKING:
     from same.data.mini._world import Sample, Split
 
-VERSION = "2"
+VERSION = "3"
 
 
 def sample(task: str, split: Split, index: int, seed: int) -> Sample:

@@ -1,4 +1,4 @@
-"""mini-GQA: two to four things in a 2x2 layout; the answer is a lower-case ``yes``, ``no``, label or colour."""
+"""mini-GQA: two or three things in a 2x2 layout; the answer is a lower-case ``yes``, ``no``, label or colour."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from same.data.mini._world import (
 
 def draw(rng: np.random.Generator, split: Split) -> Sample:
     """One item; both splits share the drawings in other arrangements."""
-    labels = some(rng, LABELS, int(rng.integers(2, 5)))
+    labels = some(rng, LABELS, int(rng.integers(2, 4)))
     if not set(labels) & set(RECOLOURABLE) and rng.random() < 0.6:
         labels[0] = choice(rng, RECOLOURABLE)
     things = [(label, choice(rng, list(HUES)) if label in RECOLOURABLE else "") for label in labels]

@@ -47,12 +47,12 @@ def written_box(fractions: tuple[float, ...]) -> str:
 
 
 def _different(rng: np.random.Generator) -> list[tuple[str, str]]:
-    return [(label, "") for label in some(rng, LABELS, int(rng.integers(2, 5)))]
+    return [(label, "") for label in some(rng, LABELS, int(rng.integers(1, 3)))]
 
 
 def _same_kind(rng: np.random.Generator) -> list[tuple[str, str]]:
     label = choice(rng, RECOLOURABLE)
-    return [(label, colour) for colour in some(rng, list(HUES), int(rng.integers(2, 5)))]
+    return [(label, colour) for colour in some(rng, list(HUES), 2)]
 
 
 def _twins(rng: np.random.Generator) -> list[tuple[str, str]]:
