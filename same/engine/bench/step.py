@@ -18,8 +18,9 @@ from same.backbones import load_backbone
 from same.backbones._base import Backbone
 from same.engine.bench._pairs import interleaved, median_ratio
 from same.methods._base import Batch, Method, Step, TaskContext
+from same.methods._stabilised import StabilisedMethod
 
-METHODS = ("moelora", "same", "same_plus")
+PLAIN = "moelora"  # routed experts and nothing else
 NOTHING_RESTS = {"freeze_threshold": -1.0}  # scores are computed, but no expert is left out
 
 
@@ -58,14 +59,12 @@ def run(config: Config | None = None) -> dict[str, Any]:
     vocabulary = base.get_input_embeddings().num_embeddings
     ids = torch.randint(10, vocabulary, (config.rows, config.length))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
-    calls = {name: _training(name, copy.deepcopy(base), layout, batch, config) for name in METHODS}
+    kinds = {name: registry.load_class("same.methods", name, Method) for name in registry.names("same.methods")}
+    compared = [PLAIN, *(name for name, kind in kinds.items() if issubclass(kind, StabilisedMethod))]
+    calls = {name: _training(kinds[name], copy.deepcopy(base), layout, batch, config) for name in compared}
     times = interleaved(calls, config.rounds, note=f"{config.steps} steps, {config.model}")
     seconds = {name: round(statistics.median(found) / config.steps, 5) for name, found in times.items()}
-    ratios = {
-        f"{name}_over_moelora": round(median_ratio(times[name], times["moelora"]), 3)
-        for name in METHODS
-        if name != "moelora"
-    }
+    ratios = {f"{name}_over_{PLAIN}": round(median_ratio(times[name], times[PLAIN]), 3) for name in compared[1:]}
     return {"settings": asdict(config), "seconds_a_step": seconds, **ratios}
 
 
@@ -79,10 +78,9 @@ def _base(config: Config) -> tuple[Any, Any]:
     return LlamaForCausalLM(llama).eval(), Wide
 
 
-def _training(name: str, base: nn.Module, layout: Any, batch: Batch, config: Config) -> Callable[[], None]:
+def _training(kind: type[Method], base: nn.Module, layout: Any, batch: Batch, config: Config) -> Callable[[], None]:
     """A call that trains some steps of the second task."""
-    kind = registry.load_class("same.methods", name, Method)
-    method = kind(kind.Config(**(NOTHING_RESTS if name != "moelora" else {})))
+    method = kind(kind.Config(**(NOTHING_RESTS if issubclass(kind, StabilisedMethod) else {})))
     model = method.attach(base, layout).train()
     method.begin_task(TaskContext(0, "first", 2, 1))
     _steps(method, model, batch, 1)
