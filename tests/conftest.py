@@ -7,6 +7,10 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", action="store_true", help="write the golden run's numbers again")
+
+
 @pytest.fixture
 def make_llava() -> Callable[..., Any]:
     """A factory of randomly initialised LLaVAs (two blocks, width 16, FFN 24), equal for equal seeds."""
