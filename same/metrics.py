@@ -4,7 +4,8 @@ Every function takes the lower triangle of the *finished* stages as a square arr
 ignored, usually NaN) and returns a float, or NaN where the metric is not defined yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,27 @@ FORMULAS = {
     "fwt": "mean over i > 1 of (R[i−1][i] − zero-shot score of i)",
     "forgetting": "mean over i < T of (max over t ≥ i of R[t][i] − R[T][i])",
 }
+
+READINGS = {
+    "strict": "the benchmark's own rule in a form that sees letter case and format and rewards no wrong answer",
+    "paper": "what the public code of the field does, mistakes included, for comparison with published columns",
+    "standard": "the rule of the data set itself",
+    "semantic": "looks through letter case, articles, punctuation, number words and the like",
+}
+"""How an answer is scored. semantic − strict is the drift of the format."""
+
+ERRORS = {
+    "right": "the strict score is at least one half",
+    "case": "right but for letter case",
+    "punctuation": "right but for punctuation, spaces, or the order of a box's corners",
+    "number word": "right but for a number in words where digits are asked for, or the reverse",
+    "option text": "the right option's text instead of its letter",
+    "extra words": "the right answer among other words",
+    "empty": "nothing",
+    "wrong": "anything else",
+    "graded": "a caption: right by degree, so none of these",
+}
+"""What is wrong with the form of an answer; the first that fits."""
 
 
 def to_matrix(rows: Sequence[Sequence[float | None]]) -> Matrix:
@@ -104,3 +126,9 @@ def summarise(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         for name, value in values.items():
             table[name][variant] = None if np.isnan(value) else value
     return table
+
+
+def count_errors(classes: Iterable[str]) -> dict[str, int]:
+    """How often each class of `ERRORS` is there, in that order, without those that are not."""
+    found = Counter(classes)
+    return {name: found[name] for name in ERRORS if found[name]}

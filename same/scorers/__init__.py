@@ -1,8 +1,9 @@
-"""Scoring rules, one file a rule.
+"""Scoring rules, one file a rule, each in the four readings of `same.metrics.READINGS`.
 
-Each module has `VARIANTS`, the names of the readings it knows, and `score(prediction, row, variant)` in [0, 1], where
-`row` is a row of `same.data.dataset.test_rows`. One that asks more of a row than an answer has `check(row)`, which
-raises DataError before anything is trained. Two readings are always there: `strict`, the benchmark's own rule, and
-`normalised`, which looks through case, articles, punctuation, number words and the like. What `strict` accepts,
-`normalised` accepts too, so their difference measures drift of the format and never anything else.
+Each module has `score(prediction, row, variant)` in [0, 1], where `row` is a row of `same.data.dataset.test_rows`; or,
+where the score of an answer depends on the other answers too, `score_all(predictions, rows, variant)`. One that asks
+more of a row than an answer has `check(row)`, which raises DataError before anything is trained. `FLAWS` says of a
+reading what a reader of its numbers must know. What `strict` or `standard` accepts, `semantic` accepts too, so that
+semantic − strict measures drift of the format; `paper` copies what public code does, mistakes included, and obeys no
+such order.
 """

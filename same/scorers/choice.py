@@ -1,8 +1,8 @@
 """Multiple choice (ScienceQA, ArxivQA, PMC-VQA): the answer is an option's letter.
 
-`strict` accepts one capital letter A to E, alone, before ". ", or in one "The answer is X."; case counts.
-`normalised` also accepts the letter in lower case or in brackets, and the text of the right option instead of its
-letter.
+`strict`, `paper` and `standard` accept one capital letter A to E, alone, before ". ", or in one "The answer is X.";
+case counts. `semantic` also accepts the letter in lower case or in brackets, and the text of the right option instead
+of its letter.
 """
 
 import re
@@ -38,10 +38,8 @@ def strict(prediction: str, row: Row) -> float:
     return float(letter(prediction) == row["answer"].strip())
 
 
-def normalised(prediction: str, row: Row) -> float:
+def semantic(prediction: str, row: Row) -> float:
     """Whether the answer gives the right letter in any form, or the right option's text."""
-    if strict(prediction, row):
-        return 1.0
     right = row["answer"].strip().upper()
     if found := _LOOSE.fullmatch(prediction):
         return float(found[1].upper() == right)
@@ -49,6 +47,4 @@ def normalised(prediction: str, row: Row) -> float:
     return float(text is not None and normal_form(text) == normal_form(prediction))
 
 
-READINGS = {"strict": strict, "normalised": normalised}
-VARIANTS = tuple(READINGS)
-score = scorer(READINGS)
+score = scorer(strict=strict, semantic=semantic)

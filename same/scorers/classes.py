@@ -1,17 +1,18 @@
-"""Class labels (ImageNet and its renditions).
+"""Class labels (ImageNet in CoIN; UCIT scores its ImageNet-R by `exact`).
 
-`strict` is plain equality, the data sets' own rule: case counts. CoIN's public code asks instead whether one text
-contains the other, by which an empty answer is right; that is no measure of a model and is not used here.
+`strict` and `standard` are plain equality, the data sets' own rule: case counts. `paper` is CoIN's: one text contains
+the other.
 """
 
-from same.scorers._reading import Row, forgiving, same_normal_form, scorer
+from same.scorers._reading import Row, equal, equal_in_normal_form, scorer
+
+FLAWS = {"paper": "an empty answer, or any piece of the label such as a single letter, counts as right"}
 
 
-def strict(prediction: str, row: Row) -> float:
-    """Equality, case and all."""
-    return float(prediction == str(row["answer"]).strip())
+def contained(prediction: str, row: Row) -> float:
+    """Whether one text contains the other, so that an empty prediction is right."""
+    label = str(row["answer"])
+    return float(prediction in label or label in prediction)
 
 
-READINGS = {"strict": strict, "normalised": forgiving(strict, same_normal_form)}
-VARIANTS = tuple(READINGS)
-score = scorer(READINGS)
+score = scorer(strict=equal, paper=contained, semantic=equal_in_normal_form)

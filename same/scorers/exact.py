@@ -1,16 +1,8 @@
-"""Exact answers (icons, counting, remote sensing, chemistry).
+"""Exact answers (icons, counting, remote sensing, chemistry, and UCIT's ImageNet-R).
 
-`strict` is equality in upper case, as the public benchmark code has it.
+`strict` and `paper` are equality in upper case, as the public benchmark code has it; `standard` is plain equality.
 """
 
-from same.scorers._reading import Row, forgiving, same_normal_form, scorer
+from same.scorers._reading import equal, equal_in_capitals, equal_in_normal_form, scorer
 
-
-def strict(prediction: str, row: Row) -> float:
-    """Equality in upper case."""
-    return float(prediction.upper() == str(row["answer"]).strip().upper())
-
-
-READINGS = {"strict": strict, "normalised": forgiving(strict, same_normal_form)}
-VARIANTS = tuple(READINGS)
-score = scorer(READINGS)
+score = scorer(strict=equal_in_capitals, standard=equal, semantic=equal_in_normal_form)

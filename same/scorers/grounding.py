@@ -1,8 +1,8 @@
 """Bounding boxes (RefCOCO and its kin): right where the boxes overlap enough.
 
-Boxes are [left, top, right, bottom] as fractions of the picture padded to a square. `strict` takes the first four
-numbers of the answer and asks for an intersection over union above 0.5. `normalised` takes the corners in either order
-and 0.5 itself too.
+Boxes are [left, top, right, bottom] as fractions of the picture padded to a square. `strict` and `paper` take the
+first four numbers of the answer and ask for an intersection over union above 0.5; `standard` accepts 0.5 itself, and
+`semantic` also the corners in either order. The form of the brackets never counts.
 """
 
 import re
@@ -66,7 +66,13 @@ def strict(prediction: str, row: Row) -> float:
     return float(box is not None and overlap(box, true_box(row)) > 0.5)
 
 
-def normalised(prediction: str, row: Row) -> float:
+def standard(prediction: str, row: Row) -> float:
+    """Intersection over union of at least 0.5."""
+    box = first_box(prediction)
+    return float(box is not None and overlap(box, true_box(row)) >= 0.5)
+
+
+def semantic(prediction: str, row: Row) -> float:
     """Intersection over union of at least 0.5, corners in either order."""
     box = first_box(prediction)
     if box is None:
@@ -76,6 +82,4 @@ def normalised(prediction: str, row: Row) -> float:
     return float(overlap((left, top, right, bottom), true_box(row)) >= 0.5)
 
 
-READINGS = {"strict": strict, "normalised": normalised}
-VARIANTS = tuple(READINGS)
-score = scorer(READINGS)
+score = scorer(strict=strict, standard=standard, semantic=semantic)

@@ -1,16 +1,11 @@
-"""Text read off a cover (OCR-VQA).
+"""Text read off a cover (OCR-VQA): `strict`, `paper` and `standard` are equality in lower case."""
 
-`strict` is equality in lower case.
-"""
-
-from same.scorers._reading import Row, forgiving, same_normal_form, scorer
+from same.scorers._reading import Row, answer_of, equal_in_normal_form, scorer
 
 
 def strict(prediction: str, row: Row) -> float:
     """Equality in lower case."""
-    return float(prediction.lower() == str(row["answer"]).strip().lower())
+    return float(prediction.lower() == answer_of(row).lower())
 
 
-READINGS = {"strict": strict, "normalised": forgiving(strict, same_normal_form)}
-VARIANTS = tuple(READINGS)
-score = scorer(READINGS)
+score = scorer(strict=strict, semantic=equal_in_normal_form)

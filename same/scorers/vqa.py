@@ -1,22 +1,31 @@
 """Questions about photographs with several people's answers (VQAv2, VizWiz).
 
-`strict` is equality in upper case to the one reference answer, as CoIN's public code has it. `normalised` compares
-normal forms and gives part credit for agreeing with some of the people, as the data sets' own rule does.
+`strict` and `paper` are equality in upper case to the one reference answer, as CoIN's public code has it. `standard` is
+the data sets' own soft accuracy over all answers, `semantic` that of the normal forms; both give part credit for
+agreeing with some of the people.
 """
 
-from same.scorers._reading import Row, normal_form, scorer, soft_accuracy
+from same.scorers._reading import (
+    Row,
+    answers_of,
+    equal_in_capitals,
+    evalai_form_kept,
+    normal_form,
+    scorer,
+    soft_accuracy,
+)
+
+FLAWS = {"paper": "compares with one reference answer only, however many people answered"}
 
 
-def strict(prediction: str, row: Row) -> float:
-    """Equality in upper case."""
-    return float(prediction.upper() == str(row["answer"]).strip().upper())
+def standard(prediction: str, row: Row) -> float:
+    """Soft accuracy after the evaluation server's normalisation."""
+    return soft_accuracy(prediction, answers_of(row), evalai_form_kept)
 
 
-def normalised(prediction: str, row: Row) -> float:
-    """Soft accuracy of the normal forms, and 1 for the reference answer."""
-    return max(strict(prediction, row), soft_accuracy(prediction, row["answers"] or [row["answer"]], normal_form))
+def semantic(prediction: str, row: Row) -> float:
+    """Soft accuracy of the normal forms."""
+    return soft_accuracy(prediction, answers_of(row), normal_form)
 
 
-READINGS = {"strict": strict, "normalised": normalised}
-VARIANTS = tuple(READINGS)
-score = scorer(READINGS)
+score = scorer(strict=equal_in_capitals, standard=standard, semantic=semantic)
