@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
+SCORES_SCHEMA = 2
+"""Of scores.json and the predictions: 2 has four readings and the classes of errors."""
+
 ZERO_SHOT = "zero_shot"
 
 
@@ -63,9 +66,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], schema: int = SCHEMA) -> None:
     """Replace ``path`` by ``value``, its schema number and its own hash, in one step."""
-    content = {"schema": SCHEMA, **value}
+    content = {"schema": schema, **value}
     content["sha256"] = hashlib.sha256(canonical(content).encode()).hexdigest()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("w", encoding="utf-8") as stream:
@@ -76,7 +79,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     _sync(path.parent)
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, remedy: str, schema: int = SCHEMA) -> dict[str, Any]:
     """Read what :func:`write_json` wrote.
 
     Raises:
@@ -89,8 +92,8 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         raise SnapshotError(f"{path} is missing. {remedy}") from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SnapshotError(f"{path} is damaged ({type(error).__name__}: {error}). {remedy}") from None
-    if content.get("schema") != SCHEMA:
-        raise SnapshotError(f"{path} must have schema {SCHEMA}; got {content.get('schema')!r}. {remedy}")
+    if content.get("schema") != schema:
+        raise SnapshotError(f"{path} must have schema {schema}; got {content.get('schema')!r}. {remedy}")
     found = hashlib.sha256(canonical(content).encode()).hexdigest()
     if found != recorded:
         raise SnapshotError(f"{path} is damaged: its sha256 is {found[:12]}…, recorded {recorded[:12]}…. {remedy}")
@@ -100,9 +103,10 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 class SealedFolder:
     """A folder whose manifest holds the sha256 of each file; it exists completely or not at all."""
 
-    def __init__(self, path: Path, remedy: str):
+    def __init__(self, path: Path, remedy: str, schema: int = SCHEMA):
         self.path = path
         self.remedy = remedy
+        self.schema = schema
 
     @property
     def exists(self) -> bool:
@@ -124,7 +128,7 @@ class SealedFolder:
             hashes = {file.relative_to(beside).as_posix(): _sha256(file) for file in files}
             for item in [*files, *{file.parent for file in files}]:
                 _sync(item)
-            write_json(beside / "manifest.json", {**about, "files": hashes})
+            write_json(beside / "manifest.json", {**about, "files": hashes}, self.schema)
             beside.chmod(0o755)
             _replace_folder(beside, self.path)
             _sync(self.path.parent)
@@ -135,7 +139,7 @@ class SealedFolder:
         """Read the manifest, checked against its own hash."""
         if not self.path.is_dir():
             raise SnapshotError(f"{self.path} does not exist. {self.remedy}")
-        return read_json(self.path / "manifest.json", self.remedy)
+        return read_json(self.path / "manifest.json", self.remedy, self.schema)
 
     def file(self, name: str) -> Path:
         """Return the path of one file after comparing it with its recorded hash.
@@ -308,32 +312,35 @@ class RunFolder:
         variants: Mapping[str, Sequence[Sequence[float | None]]],
         zero_shot: Mapping[str, Sequence[float | None] | None] | None = None,
         forward: Mapping[str, Sequence[float | None] | None] | None = None,
+        errors: Sequence[Sequence[Mapping[str, int] | None]] = (),
     ) -> None:
         """Replace scores.json.
 
         Args:
             tasks: keys of all tasks of the benchmark, in order.
-            variants: per scorer variant the rows R[t] of the finished stages, null above the diagonal.
-            zero_shot: per variant the score of each task with the untouched base model.
-            forward: per variant R[i−1][i], the score of each task just before it was trained.
+            variants: per reading the rows R[t] of the finished stages, null above the diagonal.
+            zero_shot: per reading the score of each task with the untouched base model.
+            forward: per reading R[i−1][i], the score of each task just before it was trained.
+            errors: rows as those of R: how many answers are of each class of `same.metrics.ERRORS`.
         """
         nothing: dict[str, Any] = dict.fromkeys(variants)
-        content = {"tasks": list(tasks), "variants": variants}
+        content: dict[str, Any] = {"tasks": list(tasks), "variants": variants, "errors": [list(row) for row in errors]}
         content |= {"zero_shot": {**nothing, **(zero_shot or {})}, "forward": {**nothing, **(forward or {})}}
-        write_json(self.path / "scores.json", content)
+        write_json(self.path / "scores.json", content, SCORES_SCHEMA)
 
     def scores(self) -> dict[str, Any]:
-        """Read scores.json: tasks, variants, zero_shot, forward."""
-        remedy = "Train until the first task is finished, or delete the folder of the damaged run and train again."
-        return read_json(self.path / "scores.json", remedy)
+        """Read scores.json: tasks, variants, zero_shot, forward, errors."""
+        remedy = "Train until the first task is finished; one that is damaged or old `same evaluate` writes anew."
+        return read_json(self.path / "scores.json", remedy, SCORES_SCHEMA)
 
     def predictions(self, stage: int | str) -> SealedFolder:
         """The answers after a stage (task index, or ``"zero_shot"``): one table a task, keyed by question_id."""
         name = stage if isinstance(stage, str) else stage_name(stage)
-        return SealedFolder(self.path / "predictions" / name, "Delete that folder and run `same evaluate` again.")
+        remedy = "Delete that folder and run `same evaluate` again."
+        return SealedFolder(self.path / "predictions" / name, remedy, SCORES_SCHEMA)
 
     def read_predictions(self, stage: int | str, task: str) -> "pandas.DataFrame":
-        """Read question_id, prompt, text, answer and the scores of one task after a stage."""
+        """Read question_id, prompt, text, answer, the scores and the error class of one task after a stage."""
         return self.predictions(stage).table(task)
 
     # -- snapshots ----------------------------------------------------------------------------------------------------

@@ -165,10 +165,10 @@ def test_scores_of_another_schema_are_refused(run):
 
 
 def test_scores_hold_every_variant(run):
-    run.write_scores(["a", "b"], {"strict": [[0.5, None]], "normalised": [[0.6, None]]}, {"strict": [0.1, 0.2]})
+    run.write_scores(["a", "b"], {"strict": [[0.5, None]], "semantic": [[0.6, None]]}, {"strict": [0.1, 0.2]})
     scores = run.scores()
-    assert scores["variants"]["normalised"] == [[0.6, None]]
-    assert scores["zero_shot"] == {"strict": [0.1, 0.2], "normalised": None}
+    assert scores["variants"]["semantic"] == [[0.6, None]]
+    assert scores["zero_shot"] == {"strict": [0.1, 0.2], "semantic": None}
 
 
 def test_importing_runs_registry_and_metrics_does_not_import_torch():

@@ -20,7 +20,7 @@ from same import metrics
 from same.errors import InputError, SnapshotError
 from same.runs import RunFolder, runs_in
 
-VARIANTS = ("strict", "normalised")
+VARIANTS = tuple(metrics.READINGS)
 STATES = {"done": "finished", "interrupted": "interrupted", "failed": "failed"}
 MEAN_LAYER = "mean over layers"
 _ROUTING = ["run", "label", "after", "layer", "expert", "weight"]

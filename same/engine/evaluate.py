@@ -15,14 +15,15 @@ from filelock import FileLock
 from torch import Tensor
 from transformers import GenerationConfig
 
-from same import registry
 from same.data.manifest import Task
 from same.engine.job import request_of
 from same.engine.session import Report, Session
 from same.engine.snapshot import restore
 from same.errors import InputError
 from same.methods._base import Method
-from same.runs import ZERO_SHOT, RunFolder, SealedFolder, differences, fingerprint, write_table
+from same.metrics import READINGS, count_errors
+from same.runs import SCORES_SCHEMA, ZERO_SHOT, RunFolder, SealedFolder, differences, fingerprint, write_table
+from same.scorers._judge import judge
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Answers:
     """The answers to a task's test questions, in the file's order, with their scores and the routing of the prompts.
 
     Args:
-        table: columns question_id, prompt, text, answer and one of scores in [0, 1] for each scorer variant.
-        scores: mean score by variant.
+        table: columns question_id, prompt, text, answer, one of scores for each reading, and error, a class of
+            `same.metrics.ERRORS`.
+        scores: the task's score by reading.
         routing: rows of routing.parquet.
     """
 
@@ -109,18 +111,17 @@ def _texts(tokens: Tensor, count: int, session: Session) -> list[str]:
 
 
 def _scored(task: Task, rows: Dataset, texts: Sequence[str], routing: list[dict[str, Any]]) -> Answers:
-    rule = registry.load("same.scorers", task.scorer)
     questions = rows.to_list()
+    verdict = judge(task.scorer, texts, questions)
     table: dict[str, list[Any]] = {
         "question_id": [row["question_id"] for row in questions],
         "prompt": [row["text"] for row in questions],
         "text": list(texts),
         "answer": [row["answer"] for row in questions],
+        **verdict.scores,
+        "error": verdict.errors,
     }
-    for variant in rule.VARIANTS:
-        table[variant] = [rule.score(text, row, variant) for text, row in zip(texts, questions, strict=True)]
-    means = {variant: sum(table[variant]) / len(questions) for variant in rule.VARIANTS}
-    return Answers(table, means, routing)
+    return Answers(table, verdict.means, routing)
 
 
 # -- stages --------------------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def evaluate_stage(session: Session, stage: int) -> list[dict[str, Any]]:
 
 def _write(session: Session, folder: SealedFolder, answers: dict[str, Answers]) -> None:
     if session.processes.is_main:
-        folder.write(lambda path: _tables(path, answers), scores=_means(answers))
+        folder.write(lambda path: _tables(path, answers), **_about(answers))
     session.processes.wait()
 
 
@@ -166,8 +167,9 @@ def _tables(path: Path, answers: dict[str, Answers]) -> None:
         write_table(path / f"{key}.parquet", found.table)
 
 
-def _means(answers: dict[str, Answers]) -> dict[str, dict[str, float]]:
-    return {key: found.scores for key, found in answers.items()}
+def _about(answers: dict[str, Answers]) -> dict[str, Any]:
+    scores = {key: found.scores for key, found in answers.items()}
+    return {"scores": scores, "errors": {key: count_errors(found.table["error"]) for key, found in answers.items()}}
 
 
 # -- zero-shot -----------------------------------------------------------------------------------------------------
@@ -188,7 +190,8 @@ def evaluate_zero_shot(session: Session) -> None:
         _share_answers(session, shared, answers)
     if session.processes.is_main:
         shared.verify()
-        own.write(lambda path: _copy(shared, path, session.job.benchmark.keys), scores=shared.manifest()["scores"])
+        keys = session.job.benchmark.keys
+        own.write(lambda path: _copy(shared, path, keys), **_about_of(shared, keys))
     session.processes.wait()
 
 
@@ -198,7 +201,7 @@ def _share_answers(session: Session, folder: SealedFolder, answers: dict[str, An
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.path.with_name(f"{folder.path.name}.lock")):
             if not folder.exists:
-                folder.write(lambda path: _tables(path, answers), scores=_means(answers))
+                folder.write(lambda path: _tables(path, answers), **_about(answers))
     session.processes.wait()
 
 
@@ -212,9 +215,10 @@ def _agree(session: Session, here: bool) -> bool:
 def _shared_zero_shot(session: Session) -> SealedFolder:
     settings = session.job.settings
     names = ("version", "data", "tasks", "backbone", "test_items")
-    key = fingerprint({name: settings[name] for name in names} | {"precision": session.job.train.precision})
+    about = {"precision": session.job.train.precision, "schema": SCORES_SCHEMA}
+    key = fingerprint({name: settings[name] for name in names} | about)
     path = session.folder.path.parents[1] / f".{ZERO_SHOT}" / key
-    return SealedFolder(path, "Delete that folder and run the same command again.")
+    return SealedFolder(path, "Delete that folder and run the same command again.", SCORES_SCHEMA)
 
 
 def _copy(source: SealedFolder, target: Path, keys: Sequence[str]) -> None:
@@ -222,13 +226,17 @@ def _copy(source: SealedFolder, target: Path, keys: Sequence[str]) -> None:
         shutil.copy(source.path / f"{key}.parquet", target)
 
 
+def _about_of(source: SealedFolder, keys: Sequence[str]) -> dict[str, Any]:
+    manifest = source.manifest()
+    return {name: {key: manifest[name][key] for key in keys} for name in ("scores", "errors")}
+
+
 def _copy_zero_shot(session: Session, stage: int) -> None:
     """A method that does not train answers as the backbone does, at every stage."""
     source = session.folder.predictions(ZERO_SHOT)
     keys = [session.job.benchmark.tasks[index].key for index in seen_at(session, stage)]
     if session.processes.is_main:
-        scores = {key: source.manifest()["scores"][key] for key in keys}
-        session.folder.predictions(stage).write(lambda path: _copy(source, path, keys), scores=scores)
+        session.folder.predictions(stage).write(lambda path: _copy(source, path, keys), **_about_of(source, keys))
     session.processes.wait()
 
 
@@ -275,22 +283,23 @@ def evaluate_run(run: RunFolder, report: Report | None = None) -> None:
 
 def collect_scores(run: RunFolder, keys: Sequence[str], finished: int) -> None:
     """Write scores.json from the scores that stand with the predictions of the finished stages."""
-    stages = [_stage_scores(run.predictions(stage)) for stage in range(finished)]
-    zero_shot = _stage_scores(run.predictions(ZERO_SHOT))
-    readings = dict.fromkeys(name for found in [zero_shot, *stages] for means in found.values() for name in means)
+    stages = [_about_stage(run.predictions(stage)) for stage in range(finished)]
+    zero_shot = _about_stage(run.predictions(ZERO_SHOT))
 
     def score(stage: int, task: int, reading: str) -> float | None:
         found = zero_shot if stage < 0 else stages[stage] if stage < finished else {}
-        return found.get(keys[task], {}).get(reading)
+        value: float | None = found.get("scores", {}).get(keys[task], {}).get(reading)
+        return value
 
-    tasks = range(len(keys))
+    tasks, done = range(len(keys)), range(finished)
     run.write_scores(
         keys,
-        {name: [[score(t, i, name) if i <= t else None for i in tasks] for t in range(finished)] for name in readings},
-        zero_shot={name: [score(-1, i, name) for i in tasks] for name in readings},
-        forward={name: [score(i - 1, i, name) if i else None for i in tasks] for name in readings},
+        {name: [[score(t, i, name) if i <= t else None for i in tasks] for t in done] for name in READINGS},
+        zero_shot={name: [score(-1, i, name) for i in tasks] for name in READINGS},
+        forward={name: [score(i - 1, i, name) if i else None for i in tasks] for name in READINGS},
+        errors=[[stages[t]["errors"].get(keys[i]) if i <= t else None for i in tasks] for t in done],
     )
 
 
-def _stage_scores(folder: SealedFolder) -> dict[str, dict[str, float]]:
-    return dict(folder.manifest()["scores"]) if folder.exists else {}
+def _about_stage(folder: SealedFolder) -> dict[str, Any]:
+    return folder.manifest() if folder.exists else {}

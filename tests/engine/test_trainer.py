@@ -12,6 +12,7 @@ from same.engine.evaluate import evaluate_run
 from same.engine.processes import Stopped
 from same.engine.trainer import train
 from same.errors import DataError, InputError, RunFailed, SnapshotError
+from same.metrics import count_errors
 from same.runs import RunFolder
 
 KEYS = ["colour", "letter", "length"]
@@ -44,12 +45,14 @@ def test_a_run_leaves_scores_predictions_and_a_snapshot_a_task(finished):
         [True, True, True],
     ]
     assert scores["forward"]["strict"][0] is None
-    assert None not in scores["forward"]["strict"][1:] + scores["zero_shot"]["normalised"]
+    assert None not in scores["forward"]["strict"][1:] + scores["zero_shot"]["semantic"]
     for index in range(3):
         finished.snapshot(index).verify()
         table = finished.read_predictions(index, "colour")
         assert list(table["question_id"]) == [f"colour-{row}" for row in range(5)]
         assert table["strict"].mean() == scores["variants"]["strict"][index][0]
+        assert count_errors(table["error"]) == scores["errors"][index][0]
+    assert scores["errors"][0][1:] == [None, None]
     assert not (finished.path / "state").exists()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from same.metrics import READINGS
 from same.runs import RunFolder, write_table
 
 TASKS = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
@@ -32,7 +33,7 @@ def write_run(
         run.write_snapshot(after, lambda folder, now=after, shares=routing: _tables(folder, now, shares))
         run.append_event("task_end", task=after)
     zero = [0.1] * len(TASKS)
-    run.write_scores(TASKS, {"strict": rows, "normalised": rows}, {"strict": zero, "normalised": zero})
+    run.write_scores(TASKS, dict.fromkeys(READINGS, rows), dict.fromkeys(READINGS, zero))
     run.append_event(state)
     return run
 

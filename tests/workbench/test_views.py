@@ -25,8 +25,8 @@ def test_overview_draws_what_is_chosen_into_the_same_panes(runs: Path) -> None:
     assert len(view.table.value) == 4
     view.run.value = view.run.options["moelora"]
     assert "moelora" in title(view, "matrix")
-    view.variant.value = "normalised"
-    assert "normalised" in title(view, "matrix")
+    view.variant.value = "semantic"
+    assert "semantic" in title(view, "matrix")
     view.table.selection = [0]
     assert [trace.name for trace in view.comparison.object.data] == ["lora"]
     assert (view.matrix, view.comparison) == panes

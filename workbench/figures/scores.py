@@ -10,7 +10,7 @@ def score_matrix(scores: pd.DataFrame, title: str = "Score matrix") -> go.Figure
     """Heat map of R[t][i], the score on task i after training task t.
 
     Args:
-        scores: columns after (0-based index; -1 is the untrained model), task_index, task, score in [0, 1].
+        scores: columns after (0-based index; -1 is the untrained model), task_index, task, score, 1 for all right.
         title: said above the picture.
     """
     if scores.empty:
@@ -24,14 +24,14 @@ def score_matrix(scores: pd.DataFrame, title: str = "Score matrix") -> go.Figure
         x=columns,
         y=rows,
         zmin=0,
-        zmax=1,
+        zmax=max(1.0, float(scores["score"].max())),  # CIDEr may be more
         colorscale=SEQUENTIAL,
         texttemplate="%{z:.2f}",
         xgap=1,
         ygap=1,
         hoverongaps=False,
         hovertemplate="after %{y}<br>on %{x}<br>score %{z:.3f}<extra></extra>",
-        colorbar={"title": {"text": "score (0–1)", "side": "right"}, "thickness": 12},
+        colorbar={"title": {"text": "score", "side": "right"}, "thickness": 12},
     )
     axes = {
         "xaxis": {"title": {"text": "evaluated on task"}, "showgrid": False, "tickangle": -30},

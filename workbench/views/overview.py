@@ -6,7 +6,7 @@ import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
 
-from same.metrics import FORMULAS, NAMES
+from same.metrics import FORMULAS, NAMES, READINGS
 from workbench import figures
 from workbench.store import VARIANTS, Store
 from workbench.views._base import NO_RUNS, View, card
@@ -17,9 +17,8 @@ PLAIN_SELECTION = """
   background: inherit !important; color: inherit !important;
 }
 """
-READINGS = (
-    "**strict** is the benchmark's own rule; **normalised** forgives letter case, articles, punctuation and number "
-    "words. Their difference is format drift. "
+SYMBOLS = (
+    "semantic − strict is the drift of the format. "
     "R[t][i] is the score on task i after training task t, T the number of tasks."
 )
 
@@ -104,4 +103,5 @@ class Overview(View):
 
 
 def _glossary() -> str:
-    return "\n".join([READINGS, "", *(f"- **{name}**: {FORMULAS[name]}" for name in NAMES)])
+    readings = [f"- **{name}**: {meaning}" for name, meaning in READINGS.items()]
+    return "\n".join([*readings, "", SYMBOLS, "", *(f"- **{name}**: {FORMULAS[name]}" for name in NAMES)])
