@@ -1,4 +1,4 @@
-"""The command line of the library: `same prepare | methods | pretrain | train | evaluate | audit | show | bench`.
+"""The command line of the library: `same --help` lists the commands.
 
 Exit codes: 0 done, 1 the work failed or was stopped, 2 bad input; 130 where Ctrl-C came before there was a run to stop.
 """
@@ -209,6 +209,52 @@ def show(run: RunPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def score(
+    benchmark: BenchmarkName,
+    task: Annotated[str, typer.Option(help="Key of one of its tasks.")],
+    predictions: Annotated[Path, typer.Option(help="JSON lines with question_id and text, or a Parquet table.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score a file of answers, whoever gave them, in every reading; one a test row is wanted, in any order."""
+    from same.engine.exchange import score_file
+
+    found = score_file(benchmark, task, predictions)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _scored(found))
+
+
+def _scored(found: dict[str, Any]) -> str:
+    """Score, meaning and flaw of each reading, and the errors counted."""
+    from same.metrics import READINGS
+
+    lines = [f"{found['task']} of {found['benchmark']}: {found['items']} answers by the rule {found['scorer']}"]
+    for name, value in found["scores"].items():
+        flaw = f" ({found['flaws'][name]})" if name in found["flaws"] else ""
+        lines.append(f"{name:10}{value:8.4f}   {READINGS[name]}{flaw}")
+    return "\n".join([*lines, "answers: " + _counted(found["errors"])])
+
+
+def _counted(errors: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in errors.items())
+
+
+@app.command()
+def export(
+    run: RunPath,
+    task: Annotated[str, typer.Option(help="Key of the task answered.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    after: Annotated[str, typer.Option(help="Index of the task trained last, from 0, or zero_shot.")] = "zero_shot",
+) -> None:
+    """Write a run's answers to a task as JSON lines that peers' scoring code reads."""
+    from same.engine.exchange import export_predictions
+    from same.runs import ZERO_SHOT, RunFolder
+
+    if not after.isdecimal() and after != ZERO_SHOT:
+        raise InputError(f"--after must be a task's index from 0, or {ZERO_SHOT}; got {after!r}.")
+    count = export_predictions(RunFolder(run), after if after == ZERO_SHOT else int(after), task, out)
+    print(f"{out}: {count} answers")
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="What to measure; a wrong name lists the choices.")],
     settings: Settings = None,
@@ -236,7 +282,7 @@ def _summary(folder: Any) -> dict[str, Any]:
     from same.metrics import summarise
 
     about, scores = _about(folder), folder.scores()
-    kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward")}
+    kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward", "errors")}
     return {**about, **kept, **summarise(scores)}
 
 
@@ -260,6 +306,10 @@ def _print_scores(summary: dict[str, Any]) -> None:
         print(f"{'zero-shot':{width}}{_cells(summary['zero_shot'][variant] or [None] * len(rows))}")
         for key, row in zip(summary["tasks"], rows, strict=False):
             print(f"{key:{width}}{_cells(row)}")
+    if summary["errors"]:
+        print(f"\nanswers after {summary['tasks'][len(summary['errors']) - 1]}")
+        for key, counts in zip(summary["tasks"], summary["errors"][-1], strict=True):
+            print(f"{key:{width}}   {_counted(counts) if counts else '·'}")
     variants = list(summary["variants"])
     print(f"\n{'metric':12}" + "".join(f"{variant:>12}" for variant in variants))
     for name in NAMES:

@@ -7,7 +7,7 @@ import pytest
 
 from same import cli
 from same.errors import InputError
-from same.metrics import NAMES
+from same.metrics import NAMES, READINGS
 from same.runs import RunFolder, write_table
 
 
@@ -29,7 +29,8 @@ def same(monkeypatch, capsys):
 def run(tmp_path):
     folder = RunFolder.create(tmp_path / "runs", "b", "m", 0, {"benchmark": "b"})
     rows = [[0.5, None], [0.25, 0.75]]
-    folder.write_scores(["one", "two"], {"strict": rows, "normalised": rows}, {"strict": [0.0, 0.25]})
+    counts = [[{"right": 2, "case": 2}, None], [{"right": 1, "empty": 3}, {"right": 3, "wrong": 1}]]
+    folder.write_scores(["one", "two"], dict.fromkeys(READINGS, rows), {"strict": [0.0, 0.25]}, errors=counts)
     folder.write_snapshot(0, lambda path: write_table(path / "routing.parquet", {"layer": ["a"]}))
     return folder
 
@@ -38,9 +39,10 @@ def test_show_gives_every_metric_in_every_reading(same, run):
     code, out, _ = same("show", "--run", run.path, "--json")
     found = json.loads(out)
     assert code == 0
-    assert all(set(found[name]) == {"strict", "normalised"} for name in NAMES)
+    assert all(set(found[name]) == set(READINGS) for name in NAMES)
     assert found["bwt"]["strict"] == -0.25
     assert found["variants"]["strict"][1] == [0.25, 0.75]
+    assert found["errors"][0] == [{"right": 2, "case": 2}, None]
 
 
 def test_show_prints_the_matrix_with_gaps_for_tasks_not_seen(same, run):
@@ -48,6 +50,7 @@ def test_show_prints_the_matrix_with_gaps_for_tasks_not_seen(same, run):
     assert code == 0
     assert "one             0.500           ·" in out
     assert "forgetting" in out
+    assert "one         1 right, 3 empty" in out
 
 
 def test_show_names_a_damaged_snapshot(same, run):

@@ -47,9 +47,19 @@ def training_rows(benchmark: Benchmark, task: Task, root: Path, limit: int | Non
     return _rows(benchmark, task, root, task.train, limit, _training_row, TRAINING)
 
 
-def test_rows(benchmark: Benchmark, task: Task, root: Path, limit: int | None = None) -> Dataset:  # noqa: PT028
-    """The test rows of a task: question_id, image, text, answer, answers, answer_bbox, size; as `training_rows`."""
-    return _rows(benchmark, task, root, task.test, limit, _test_row, TEST)
+def test_rows(
+    benchmark: Benchmark,
+    task: Task,
+    root: Path,
+    limit: int | None = None,  # noqa: PT028
+    images: bool = True,  # noqa: PT028
+) -> Dataset:
+    """The test rows of a task: question_id, image, text, answer, answers, answer_bbox, size; as `training_rows`.
+
+    Args:
+        images: whether the images must be there; scoring answers needs none.
+    """
+    return _rows(benchmark, task, root, task.test, limit, _test_row, TEST, images)
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # rows of a test set, not a test
@@ -112,6 +122,7 @@ def _rows(
     limit: int | None,
     read: Callable[[_Row], dict[str, Any]],
     features: Features,
+    need_images: bool = True,
 ) -> Dataset:
     file, images = root / name, root / task.images
     name_key = next(iter(features))
@@ -128,7 +139,8 @@ def _rows(
             raise DataError(f"{file}: the number of rows asked for must be at least 1; got {limit}. Ask for more.")
         count = min(limit, len(rows))
         rows = [rows[index * len(rows) // count] for index in range(count)]
-    _check_images(file, images, rows, name_key, benchmark)
+    if need_images:
+        _check_images(file, images, rows, name_key, benchmark)
     for ready in rows:
         ready["image"] = str((images / ready["image"]).absolute()) if ready["image"] else None
     return Dataset.from_list(rows, features=features)

@@ -1,0 +1,97 @@
+"""Scoring files of answers and giving a run's to peers: what goes out scores the same when it comes in."""
+
+import json
+import sys
+
+import pytest
+
+from same import cli
+from same.errors import SnapshotError
+from same.metrics import READINGS
+
+
+@pytest.fixture
+def same(data, monkeypatch, capsys):
+    """Run a command on the small benchmark; gives exit code, standard output and standard error."""
+    monkeypatch.setenv("SAME_DATA", str(data))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["same", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def asked(data):
+    return ["score", "--benchmark", data / "colours.yaml", "--task", "colour", "--predictions"]
+
+
+@pytest.mark.parametrize("after", [1, "zero_shot"])
+def test_a_run_that_is_exported_scores_as_it_did(same, asked, finished, tmp_path, after):
+    out = tmp_path / "answers.jsonl"
+    code, printed, _ = same("export", "--run", finished.path, "--after", after, "--task", "colour", "--out", out)
+    assert (code, printed) == (0, f"{out}: 5 answers\n")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert set(lines[0]) == {"question_id", "prompt", "text", "answer_id", "model_id", "metadata"}
+    assert len({line["answer_id"] for line in lines}) == 5
+    out.write_text("\n".join(json.dumps(line) for line in reversed(lines)))
+    found = json.loads(same(*asked, out, "--json")[1])
+    assert found["scores"] == finished.predictions(after).manifest()["scores"]["colour"]
+    assert found["errors"] == finished.predictions(after).manifest()["errors"]["colour"]
+    table = finished.predictions(after).file("colour.parquet")
+    assert json.loads(same(*asked, table, "--json")[1]) == found
+
+
+def test_a_peers_answers_are_scored_in_every_reading_without_pictures(same, asked, data, tmp_path):
+    answers = [row["answer"] for row in json.loads((data / "colours/colour/test.json").read_text())]
+    texts = [answers[0].upper(), f"{answers[1]}.", "", "mauve", answers[4]]
+    rows = [{"question_id": f"colour-{index}", "text": text} for index, text in enumerate(texts)]
+    (tmp_path / "peer.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pictures = data / "colours" / "images"
+    pictures.rename(tmp_path / "away")
+    try:
+        code, out, _ = same(*asked, tmp_path / "peer.jsonl", "--json")
+        printed = same(*asked, tmp_path / "peer.jsonl")[1]
+    finally:
+        (tmp_path / "away").rename(pictures)
+    found = json.loads(out)
+    assert (code, found["items"], found["scorer"]) == (0, 5, "exact")
+    assert found["scores"] == {"strict": 0.4, "paper": 0.4, "standard": 0.2, "semantic": 0.6}
+    assert found["errors"] == {"right": 2, "punctuation": 1, "empty": 1, "wrong": 1}
+    assert all(name in printed for name in READINGS)
+    assert "2 right, 1 punctuation" in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[:-1], "1 of 5 are missing, first 'colour-4' (row 4"),
+        (lambda rows: [*rows, {"question_id": "x", "text": ""}], "row 5: question_id must be one of the 5"),
+        (lambda rows: [*rows, rows[0]], "row 5: question_id must differ"),
+    ],
+)
+def test_answers_that_do_not_match_the_test_rows_are_bad_input(same, asked, tmp_path, change, said):
+    rows = [{"question_id": f"colour-{index}", "text": "red"} for index in range(5)]
+    (tmp_path / "peer.jsonl").write_text("\n".join(map(json.dumps, change(rows))))
+    code, out, err = same(*asked, tmp_path / "peer.jsonl")
+    assert (code, out) == (2, "")
+    assert "peer.jsonl" in err
+    assert said in err
+
+
+def test_what_cannot_be_exported_is_said(same, finished, tmp_path):
+    asked = ["export", "--run", finished.path, "--out", tmp_path / "x.jsonl"]
+    assert "Choose one of: colour, letter" in same(*asked, "--after", 0, "--task", "taste")[2]
+    assert "predictions/task_09 does not exist" in same(*asked, "--after", 9, "--task", "colour")[2]
+    assert "--after must be a task's index" in same(*asked, "--after", "last", "--task", "colour")[2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_of_another_schema_are_refused_with_what_to_do(copied):
+    path = copied.predictions(0).path / "manifest.json"
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(SnapshotError, match=r"must have schema 2; got 1\. Delete that folder and run `same evaluate`"):
+        copied.read_predictions(0, "colour")
