@@ -242,7 +242,7 @@ def export(
     run: RunPath,
     task: Annotated[str, typer.Option(help="Key of the task answered.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
-    after: Annotated[str, typer.Option(help="Index of the task trained last, from 0, or zero_shot.")] = "zero_shot",
+    after: Annotated[str, typer.Option(help="Index of the task trained last, from 0, or zero_shot.")],
 ) -> None:
     """Write a run's answers to a task as JSON lines that peers' scoring code reads."""
     from same.engine.exchange import export_predictions

@@ -160,7 +160,7 @@ def test_scores_of_another_schema_are_refused(run):
     run.write_scores(["a"], {"strict": [[0.5]]})
     content = json.loads((run.path / "scores.json").read_text())
     (run.path / "scores.json").write_text(json.dumps({**content, "schema": 99}))
-    with pytest.raises(SnapshotError, match="must have schema 1; got 99"):
+    with pytest.raises(SnapshotError, match="must have schema 2; got 99"):
         run.scores()
 
 

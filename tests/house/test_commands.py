@@ -65,7 +65,7 @@ def test_command_and_its_options_exist(command: str, run: Run) -> None:
         ("same bench lair", ["lair", "layer"]),
         ("same score --benchmark mini-coin --task gqaa --predictions x.jsonl", ["gqaa", "gqa"]),
         ("same score --benchmark mini-coin --task gqa --predictions x.jsonl", ["x.jsonl"]),
-        ("same export --run nowhere --task gqa --out x.jsonl", ["nowhere"]),
+        ("same export --run nowhere --after 0 --task gqa --out x.jsonl", ["nowhere"]),
         ("same evaluate --run nowhere", ["nowhere"]),
         ("same audit --run nowhere", ["nowhere"]),
         ("workbench reproduce --chain quik", ["quik", "quick"]),
