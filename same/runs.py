@@ -53,7 +53,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         name, before, after = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after, f"{name}.")
-        elif before != after:
+        elif canonical(before) != canonical(after):  # a tuple is read back as a list
             found.append(f"{name}: {before!r} → {after!r}")
     return found
 

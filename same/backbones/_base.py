@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
 
+from same.backbones._layout import Group, Layers
 from same.errors import InputError
 
+Target = Literal["ffn", "attention", "vision_ffn", "vision_attention"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -29,7 +31,8 @@ class Loaded:
         processor: tokenizer, picture preparation and chat template.
         name: the backbone's plug-in name.
         digest: SHA-256 of the checkpoint's configuration and weight files (first 16 hexadecimal digits).
-        backbone: the family's answers (targets, shared inputs).
+        backbone: the family.
+        layout: the layers to adapt and what they read.
     """
 
     model: PreTrainedModel
@@ -37,6 +40,7 @@ class Loaded:
     name: str
     digest: str
     backbone: type[Backbone]
+    layout: Layers
 
 
 class Backbone:
@@ -46,24 +50,53 @@ class Backbone:
     title: ClassVar[str]
     SHIPPED: ClassVar[str] = ""  # the checkpoint used when none is named
     MODEL_TYPE: ClassVar[str] = "llava"  # what transformers calls the family's architecture
-    TARGETS: ClassVar[str] = r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
+    GROUPS: ClassVar[Mapping[Target, Group]] = {
+        "ffn": Group(r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"),
+        "attention": Group(r".*language_model\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|o_proj)"),
+        "vision_ffn": Group(r".*vision_tower\..*layers\.\d+\.mlp\.(fc1|fc2)", padded=False),
+        "vision_attention": Group(
+            r".*vision_tower\..*layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)", padded=False
+        ),
+    }
 
     @dataclass(frozen=True)
     class Config:
-        """``checkpoint``: a folder (or hub name) in Hugging Face layout; ``weights``: ``fp32`` or ``bf16``."""
+        """How a backbone is loaded, and which of its layers are adapted.
+
+        Args:
+            checkpoint: a folder (or hub name) in Hugging Face layout.
+            weights: ``fp32`` or ``bf16``.
+            targets: groups of linear layers to adapt, in the language model and in the vision tower. Of a tower whose
+                last blocks the model does not use (LLaVA-1.5 leaves out one), these are adapted but never change.
+        """
 
         checkpoint: str = ""
         weights: str = "fp32"
+        targets: tuple[Target, ...] = ("ffn",)
 
         def __post_init__(self) -> None:
             if self.weights not in DTYPES:
                 raise InputError(f"weights must be one of {', '.join(DTYPES)}; got {self.weights!r}.")
+            choices = get_args(Target)
+            if not self.targets or not set(self.targets) <= set(choices):
+                raise InputError(
+                    f"targets must be some of {', '.join(choices)}; got {', '.join(self.targets) or 'none'}."
+                )
+            object.__setattr__(self, "targets", tuple(name for name in choices if name in self.targets))
 
     @classmethod
-    def input_key(cls, module: str) -> str:
-        """The name of the input a linear layer reads: gate and up projections of one FFN share theirs."""
-        block, _, leaf = module.rpartition(".")
-        return f"{block}_{'mid' if leaf == 'down_proj' else 'in'}"
+    def layout(cls, config: Config) -> Layers:
+        """The layers that a configuration adapts.
+
+        Raises:
+            InputError: the family has no such group.
+        """
+        missing = [name for name in config.targets if name not in cls.GROUPS]
+        if missing:
+            raise InputError(
+                f"targets of backbone {cls.name} must be some of {', '.join(cls.GROUPS)}; got {missing[0]}."
+            )
+        return Layers({name: cls.GROUPS[name] for name in config.targets})
 
     @classmethod
     def checkpoint_of(cls, config: Config) -> str:
@@ -91,7 +124,7 @@ class Backbone:
                 checkpoint, dtype=DTYPES[config.weights], use_safetensors=True
             )
         model.requires_grad_(False).eval()
-        return Loaded(model, processor, cls.name, checkpoint_digest(checkpoint), cls)
+        return Loaded(model, processor, cls.name, checkpoint_digest(checkpoint), cls, cls.layout(config))
 
     @classmethod
     def load_processor(cls, config: Config) -> ProcessorMixin:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from same.engine.audit_table import COLUMNS, means
+from same.engine.audit_tokens import ProbeTokens, choose_rows, choose_tokens
 from same.engine.session import Session
 from same.engine.snapshot import ADAPTER
 from same.maths.drift import (
@@ -50,7 +51,7 @@ class Probe:
 
     Args:
         rows: of the task's training rows [rows].
-        places: row (of those) and column of each chosen token [tokens, 2].
+        places: row (of those) and column of each chosen token of the text [tokens, 2].
         inputs: by input key, what the layers read [tokens, d], float32.
         routing: by layer, ω of each token [tokens, n].
     """
@@ -131,43 +132,29 @@ def _probe(session: Session, index: int, earlier: Sequence[Probe]) -> list[Probe
     """The probes of all tasks up to `index`, as the model sees them now; that of `index` is chosen here."""
     config, count = session.job.train, len(session.rows.train[index])
     rows = [*(probe.rows for probe in earlier), choose_rows(count, config.probe_rows, index)]
-    batches = _collate(session, rows)
+    items = [session.rows.train[task].select(chosen.tolist()).to_list() for task, chosen in enumerate(rows)]
+    batches = _collate(session, [row for task in items for row in task])
     lengths = torch.cat([batch["attention_mask"].sum(-1).cpu() for batch in batches])
     own = choose_tokens(lengths[-len(rows[-1]) :], config.probe_tokens, index)
     places = [*(probe.places for probe in earlier), own]
-    starts = torch.tensor([0, *map(len, rows)]).cumsum(0).tolist()
-    flat = torch.cat([here + torch.tensor([start, 0]) for here, start in zip(places, starts, strict=False)])
-    inputs = _forward(session, batches, flat)
-    parts = {key: values.split([len(here) for here in places]) for key, values in inputs.items()}
-    input_key = session.loaded.backbone.input_key
-    layers = {name: layer for name, layer in moe_layers(session.model).items() if input_key(name) in inputs}
+    layout = session.loaded.layout
+    pictured = [[bool(row["image"]) for row in task] for task in items]
+    tokens = ProbeTokens(places, pictured, config.probe_tokens, layout.is_padded)
+    inputs = _forward(session, batches, tokens)
+    layers = {name: layer for name, layer in moe_layers(session.model).items() if layout.input_key(name) in inputs}
+    parts = {layout.input_key(name): tokens.split(name, inputs[layout.input_key(name)]) for name in layers}
     probes = []
     for task, here in enumerate(places):
-        seen = {key: values[task] for key, values in parts.items()}
-        routing = {name: routing_of(layer, seen[input_key(name)]).cpu() for name, layer in layers.items()}
+        seen = {key: values[task] for key, values in parts.items() if len(values[task])}
+        read = {name: seen[key] for name in layers if (key := layout.input_key(name)) in seen}
+        routing = {name: routing_of(layers[name], values).cpu() for name, values in read.items()}
         probes.append(Probe(rows[task], here, seen, routing))
     return probes
 
 
-def choose_rows(count: int, wanted: int, seed: int) -> Tensor:
-    """Up to `wanted` of `count` rows, ascending."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[:wanted].sort().values
-
-
-def choose_tokens(lengths: Tensor, wanted: int, seed: int) -> Tensor:
-    """Up to `wanted` places (row, column), ascending, among the first `lengths` tokens of each row [tokens, 2]."""
-    valid = (torch.arange(int(lengths.max())) < lengths[:, None]).nonzero()
-    order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(seed))
-    return valid[order[:wanted].sort().values]
-
-
-def _collate(session: Session, rows: Sequence[Tensor]) -> list[Batch]:
+def _collate(session: Session, items: Rows) -> list[Batch]:
     """The rows of all probes, one after the other, in as few batches as an evaluation would take."""
     size = session.job.train.eval_batch_size
-    items = [
-        row for task, chosen in enumerate(rows) for row in session.rows.train[task].select(chosen.tolist()).to_list()
-    ]
     batches: list[Batch] = []
     for start in range(0, len(items), size):
         batch = session.collate_train(items[start : start + size])
@@ -176,25 +163,20 @@ def _collate(session: Session, rows: Sequence[Tensor]) -> list[Batch]:
     return batches
 
 
-def _forward(session: Session, batches: Sequence[Batch], places: Tensor) -> dict[str, Tensor]:
-    """What the layers read at the given places (row over all batches, column), by input key [tokens, d]."""
+def _forward(session: Session, batches: Sequence[Batch], tokens: ProbeTokens) -> dict[str, Tensor]:
+    """What the layers read at the chosen places, by input key [tokens, d]."""
     model, device = session.model.eval(), session.processes.device
     parts: dict[str, list[Tensor]] = {}
     start = 0
     for batch in batches:
-        size, width = batch["attention_mask"].shape
-        here = places[(places[:, 0] >= start) & (places[:, 0] < start + size)].to(device)
         shown = send_to_device(dict(batch), device)
         session.method.route(shown)
-        chosen = (here[:, 0] - start, here[:, 1])
-        with (
-            recorded_inputs(model, session.loaded.backbone.input_key, (size, width), *chosen) as found,
-            session.autocast,
-        ):
+        tokens.show(start)
+        with recorded_inputs(model, session.loaded.layout.input_key, tokens.take) as found, session.autocast:
             model(**shown, use_cache=False, logits_to_keep=1)
         for key, inputs in found.items():
             parts.setdefault(key, []).append(inputs.cpu())
-        start += size
+        start += len(batch["attention_mask"])
     return {key: torch.cat(inputs) for key, inputs in parts.items()}
 
 
@@ -209,7 +191,7 @@ class _Geometry:
         self._energy: Any = getattr(session.method.config, "energy", "squared")
         self.readers: dict[str, list[str]] = {key: [] for key in current.inputs}
         for name in current.routing:
-            self.readers[session.loaded.backbone.input_key(name)].append(name)
+            self.readers[session.loaded.layout.input_key(name)].append(name)
         self._current = {key: self.leading(input_spectrum(self.inputs(current, key))) for key in current.inputs}
 
     def inputs(self, probe: Probe, key: str) -> Tensor:
@@ -240,6 +222,8 @@ def _compare(
     """All rows of one earlier task."""
     rows: Rows = []
     for key, readers in geometry.readers.items():
+        if key not in old.inputs:  # a vision tower's, and the task has no pictures
+            continue
         then, now = geometry.inputs(old, key), geometry.inputs(new, key)
         spectrum = input_spectrum(then)
         rank = geometry.rank(spectrum)

@@ -214,9 +214,10 @@ def _agree(session: Session, here: bool) -> bool:
 
 def _shared_zero_shot(session: Session) -> SealedFolder:
     settings = session.job.settings
-    names = ("version", "data", "tasks", "backbone", "test_items")
-    about = {"precision": session.job.train.precision, "schema": SCORES_SCHEMA}
-    key = fingerprint({name: settings[name] for name in names} | about)
+    names = ("version", "data", "tasks", "test_items")
+    backbone = {name: value for name, value in settings["backbone"].items() if name != "targets"}  # of adapters alone
+    given = {name: settings[name] for name in names} | {"backbone": backbone}
+    key = fingerprint(given | {"precision": session.job.train.precision, "schema": SCORES_SCHEMA})
     path = session.folder.path.parents[1] / f".{ZERO_SHOT}" / key
     return SealedFolder(path, "Delete that folder and run the same command again.", SCORES_SCHEMA)
 

@@ -123,7 +123,7 @@ class Session:
     def attach(self) -> None:
         """Put the method's adapters into the backbone, the same on every process."""
         set_seed(self.job.request.seed)
-        self.model = self.method.attach(self.loaded.model, self.loaded.backbone).to(self.processes.device)
+        self.model = self.method.attach(self.loaded.model, self.loaded.layout).to(self.processes.device)
 
     @property
     def autocast(self) -> torch.autocast:

@@ -33,14 +33,17 @@ Reduce = Callable[[Tensor], None]
 
 
 class Layout(Protocol):
-    """What a method must know of a backbone; every `same.backbones` family provides it."""
+    """What a method must know of a backbone; `same.backbones` gives it with every loaded model."""
 
     @property
-    def TARGETS(self) -> str:
+    def targets(self) -> str:
         """Regular expression (full match, as PEFT reads it) of the linear layers to adapt."""
 
     def input_key(self, module_name: str) -> str:
         """Name of the input a target layer reads: layers with equal keys see the same tensor."""
+
+    def is_padded(self, module_name: str) -> bool:
+        """Whether a target layer reads the batch's rows and columns, padding included; else all it reads is real."""
 
 
 def reduce_nothing(tensor: Tensor) -> None:

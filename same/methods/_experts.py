@@ -51,8 +51,8 @@ def expert_parameters(shapes: Iterable[tuple[int, int]], config: ExpertConfig) -
 class ExpertProbe:
     """Counts how a model's routers weigh the tokens it is shown; `rows` ends it."""
 
-    def __init__(self, model: nn.Module, input_key: Callable[[str], str]) -> None:
-        self.observation = Observation(model, input_key)
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        self.observation = Observation(model, layout.input_key, is_padded=layout.is_padded)
 
     def watching(self, batch: Batch) -> AbstractContextManager[None]:
         return self.observation.watching(batch["attention_mask"])
@@ -66,6 +66,7 @@ class ExpertMethod(Method):
     """Routed low-rank experts beside every target layer, trained by the loss alone."""
 
     Config = ExpertConfig
+    layout: Layout
     input_key: Callable[[str], str]
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
@@ -75,9 +76,9 @@ class ExpertMethod(Method):
             num_experts=self.config.num_experts,
             routing=self.config.routing,
             top_k=self.config.top_k,
-            target_modules=backbone.TARGETS,
+            target_modules=backbone.targets,
         )
-        self.input_key = backbone.input_key
+        self.layout, self.input_key = backbone, backbone.input_key
         self.model = get_peft_model(model, config)
         return self.model
 
@@ -89,4 +90,4 @@ class ExpertMethod(Method):
         return self.model
 
     def routing_probe(self) -> ExpertProbe:
-        return ExpertProbe(self.attached, self.input_key)
+        return ExpertProbe(self.attached, self.layout)

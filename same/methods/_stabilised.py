@@ -322,7 +322,7 @@ class StabilisedMethod(ExpertMethod):
             token_stride=config.token_stride,
             centered=config.centered,
         )
-        return Observation(self.attached, self.input_key, covariance=settings)
+        return Observation(self.attached, self.input_key, covariance=settings, is_padded=self.layout.is_padded)
 
     def _on_device(self, spectrum: Spectrum) -> Spectrum:
         router = next(iter(self.layers.values())).router

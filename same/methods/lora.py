@@ -41,9 +41,9 @@ class Lora(Method):
                     raise InputError(f"{name} must be positive or none; got {value}.")
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
-        rank = self.config.rank or matched_rank(model, backbone.TARGETS)
+        rank = self.config.rank or matched_rank(model, backbone.targets)
         alpha = self.config.alpha or 2 * rank
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=backbone.TARGETS, bias="none")
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=backbone.targets, bias="none")
         self.model = get_peft_model(model, config)
         return self.model
 
@@ -53,5 +53,5 @@ def matched_rank(model: nn.Module, targets: str) -> int:
     layers: list[Any] = [module for name, module in model.named_modules() if re.fullmatch(targets, name)]
     shapes = [(int(layer.out_features), int(layer.in_features)) for layer in layers]
     if not shapes:
-        raise InputError(f"the backbone's TARGETS must match layers of the model; {targets!r} matches none.")
+        raise InputError(f"the backbone's targets must match layers of the model; {targets!r} matches none.")
     return max(1, round(expert_parameters(shapes, ExpertConfig()) / sum(map(sum, shapes))))

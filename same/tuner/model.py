@@ -22,7 +22,7 @@ class MoELoraModel(BaseTuner):
 
     def _prepare_adapter_config(self, peft_config: MoELoraConfig, model_config: dict[str, Any]) -> PeftConfig:
         if peft_config.target_modules is None:
-            raise InputError("target_modules must name the layers to adapt; got None. Give the backbone's TARGETS.")
+            raise InputError("target_modules must name the layers to adapt; got None. Give the backbone's targets.")
         return peft_config
 
     def _create_and_replace(

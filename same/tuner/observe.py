@@ -34,6 +34,7 @@ class ObservedLayer:
     input_key: str
     row: int
     first_of_input: bool
+    padded: bool
 
 
 def moe_layers(model: nn.Module) -> dict[str, MoELoraLinear]:
@@ -42,6 +43,10 @@ def moe_layers(model: nn.Module) -> dict[str, MoELoraLinear]:
 
     base = getattr(model, "get_base_model", lambda: model)()
     return {name: module for name, module in base.named_modules() if isinstance(module, MoELoraLinear)}
+
+
+def _always(_name: str) -> bool:
+    return True
 
 
 class Observation:
@@ -53,12 +58,19 @@ class Observation:
         model: holds MoE-LoRA layers.
         input_key: names the input a layer reads.
         covariance: how to store the covariance of each distinct input; None does not track it.
+        is_padded: whether a layer reads the batch's rows and columns; of any other, such as a vision tower's, every
+            token is real. By default all do.
     """
 
     FIELDS = ("weight", "largest", "energy", "tokens")
 
     def __init__(
-        self, model: nn.Module, input_key: Callable[[str], str], *, covariance: CovarianceSettings | None = None
+        self,
+        model: nn.Module,
+        input_key: Callable[[str], str],
+        *,
+        covariance: CovarianceSettings | None = None,
+        is_padded: Callable[[str], bool] = _always,
     ) -> None:
         layers = moe_layers(model)
         seen: set[str] = set()
@@ -66,7 +78,7 @@ class Observation:
         self.trackers: dict[str, CovarianceTracker] = {}
         for row, (name, layer) in enumerate(layers.items()):
             key = input_key(name)
-            self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen)
+            self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen, is_padded(name))
             if covariance is not None and key not in seen:
                 dtype = torch.promote_types(layer.router.dtype, torch.float32)
                 self.trackers[key] = covariance.tracker(layer.in_features, dtype=dtype, device=layer.router.device)
@@ -86,8 +98,8 @@ class Observation:
         """Count the forward passes inside, but not their backward: a recomputed forward would count twice.
 
         Args:
-            valid: True (or 1) for tokens that are not padding [batch, tokens]; passes of any other shape, such as
-                the later steps of a cached generation, are not counted. None counts everything.
+            valid: True (or 1) for tokens that are not padding [batch, tokens]; layers that read these count passes of
+                this shape only, not the later steps of a cached generation. None counts everything.
         """
         token = _current.set((self, None if valid is None else valid.bool()))
         try:
@@ -101,7 +113,7 @@ class Observation:
         place, watched = self.layers.get(id(layer)), _current.get()
         if place is None or watched is None:
             return
-        valid = watched[1]
+        valid = watched[1] if place.padded else None
         if valid is None:
             valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
         elif valid.shape != x.shape[:-1]:

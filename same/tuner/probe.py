@@ -18,31 +18,29 @@ from same.tuner.observe import moe_layers
 
 @contextmanager
 def recorded_inputs(
-    model: nn.Module, input_key: Callable[[str], str], shape: tuple[int, int], rows: Tensor, columns: Tensor
+    model: nn.Module, input_key: Callable[[str], str], take: Callable[[str, Tensor], Tensor]
 ) -> Iterator[dict[str, Tensor]]:
-    """Collect, by input key, the chosen tokens of each distinct layer input in the forward pass inside [chosen, d].
+    """Collect, by input key, some tokens of each distinct layer input in the forward pass inside [chosen, d].
 
     Args:
         model: holds MoE-LoRA layers.
         input_key: names the input a layer reads.
-        shape: rows and columns of the batch; inputs of another shape, such as a vision tower's, are left out.
-        rows: row of each chosen token in the batch [chosen].
-        columns: its column [chosen].
+        take: gives the chosen tokens [chosen, d] of a layer, by its name, and its input [..., d].
     """
     found: dict[str, Tensor] = {}
 
-    def recorder(key: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def recorder(key: str, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def record(_layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             inputs: Tensor = arguments[0]
-            if inputs.shape[:-1] == shape:
-                found[key] = inputs.detach()[rows, columns].float()
+            found[key] = take(name, inputs.detach()).float()
 
         return record
 
-    readers: dict[str, nn.Module] = {}
-    for name, layer in moe_layers(model).items():
-        readers.setdefault(input_key(name), layer)
-    hooks = [layer.register_forward_pre_hook(recorder(key)) for key, layer in readers.items()]
+    layers = moe_layers(model)
+    readers: dict[str, str] = {}
+    for name in layers:
+        readers.setdefault(input_key(name), name)
+    hooks = [layers[name].register_forward_pre_hook(recorder(key, name)) for key, name in readers.items()]
     try:
         yield found
     finally:

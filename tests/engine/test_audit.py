@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from same.engine.audit import ENERGY_THRESHOLD, audit_task, choose_rows, choose_tokens
+from same.engine.audit import ENERGY_THRESHOLD, audit_task
 from same.engine.audit_table import COLUMNS, read_audit
+from same.engine.audit_tokens import ProbeTokens, choose_rows, choose_tokens
 from same.engine.evaluate import evaluate_run
 from same.engine.processes import Stopped
 from same.engine.session import Session
@@ -186,3 +187,23 @@ def test_places_are_chosen_among_the_tokens_of_each_row():
 def test_rows_are_chosen_once_each():
     assert choose_rows(5, 9, seed=0).tolist() == [0, 1, 2, 3, 4]
     assert len(set(choose_rows(100, 8, seed=3).tolist())) == 8
+
+
+def test_tokens_of_pictures_are_found_again_whatever_the_batches():
+    text = [torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0, 2]]), torch.tensor([[1, 1]])]
+    pictured = [[True, False], [False], [True, True]]
+    pictures = torch.arange(3 * 4.0).view(3, 4, 1)
+
+    def taken(batches):
+        tokens = ProbeTokens(text, pictured, 3, lambda name: name == "text")
+        found = []
+        for row, shown in batches:
+            tokens.show(row)
+            found.append(tokens.take("tower", shown))
+        return [part.flatten().tolist() for part in tokens.split("tower", torch.cat(found))]
+
+    whole = taken([(0, pictures)])
+    assert [len(part) for part in whole] == [3, 0, 3]
+    assert set(whole[0]) < {0, 1, 2, 3}
+    assert set(whole[2]) < set(range(4, 12))
+    assert taken([(0, pictures[:1]), (2, pictures[1:2]), (4, pictures[2:])]) == whole

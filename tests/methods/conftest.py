@@ -7,22 +7,15 @@ import pytest
 import torch
 
 from same import registry
+from same.backbones._base import Backbone
+from same.backbones._layout import Layers
 from same.methods._base import Method, Step, TaskContext, reduce_nothing
 
 
-class TinyLayout:
-    """Targets of the tiny LLaVA of the tests."""
-
-    TARGETS = r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
-
-    def input_key(self, module_name: str) -> str:
-        block, _, leaf = module_name.rpartition(".")
-        return f"{block}_{'mid' if leaf == 'down_proj' else 'in'}"
-
-
 @pytest.fixture
-def layout() -> TinyLayout:
-    return TinyLayout()
+def layout() -> Layers:
+    """What is adapted unless a test says otherwise."""
+    return Backbone.layout(Backbone.Config())
 
 
 @pytest.fixture

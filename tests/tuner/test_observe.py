@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from same.backbones._base import Backbone
 from same.maths.covariance import CovarianceSettings
 from same.tuner import MoELoraConfig, Observation
 from same.tuner.observe import moe_layers
@@ -142,3 +143,22 @@ def test_observing_changes_no_answer(model, make_batch):
     plain = model(**batch).logits
     with Observation(model, input_key, covariance=EXACT).watching(batch["attention_mask"]):
         assert torch.equal(model(**batch).logits, plain)
+
+
+def test_layers_that_read_no_text_count_every_token_they_see(make_llava, make_batch):
+    layout = Backbone.layout(Backbone.Config(targets=("ffn", "vision_ffn")))
+    model = get_peft_model(make_llava(), MoELoraConfig(target_modules=layout.targets, num_experts=3, r=2))
+    observation = Observation(model, layout.input_key, covariance=EXACT, is_padded=layout.is_padded)
+    batch = make_batch(length=14)
+    prompt = {name: batch[name].flip(1) for name in ("input_ids", "attention_mask")}  # left-padded
+    prompt["input_ids"][:, -5:-1] = 39  # four patches a picture
+    pictures = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with observation.watching(prompt["attention_mask"]):
+        model.generate(**prompt, pixel_values=pictures, max_new_tokens=4, do_sample=False)
+    counted = dict(zip(observation.names, observation.tokens.tolist(), strict=True))
+    tower = [name for name in counted if "vision_tower" in name]
+    assert len(tower) == 2
+    assert {counted[name] for name in tower} == {3 * 5}  # patches and the class token of each picture
+    text = int(prompt["attention_mask"].sum())
+    assert {counted[name] for name in counted if name not in tower} == {text}
+    assert observation.trackers["model.vision_tower.encoder.layers.0.mlp_mid"].spectrum().tokens == 15

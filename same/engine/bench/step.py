@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from same import registry
 from same.backbones import load_backbone
-from same.backbones._base import Backbone
+from same.backbones._layout import Group, Layers
 from same.engine.bench._pairs import interleaved, median_ratio
 from same.methods._base import Batch, Method, Step, TaskContext
 from same.methods._stabilised import StabilisedMethod
@@ -43,12 +43,7 @@ class Config:
     rounds: int = 5
 
 
-class Wide(Backbone):
-    """The layout of a bare LLaMA."""
-
-    name = "wide"
-    title = "LLaMA, two blocks"
-    TARGETS = r".*layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"
+WIDE = Layers({"ffn": Group(r".*layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)")})  # of a bare LLaMA
 
 
 def run(config: Config | None = None) -> dict[str, Any]:
@@ -68,14 +63,14 @@ def run(config: Config | None = None) -> dict[str, Any]:
     return {"settings": asdict(config), "seconds_a_step": seconds, **ratios}
 
 
-def _base(config: Config) -> tuple[Any, Any]:
+def _base(config: Config) -> tuple[Any, Layers]:
     if config.model == "tiny":
         loaded = load_backbone("tiny")
-        return loaded.model, loaded.backbone
+        return loaded.model, loaded.layout
     llama = LlamaConfig(
         vocab_size=1_000, hidden_size=4096, intermediate_size=11_008, num_hidden_layers=2, num_attention_heads=32
     )
-    return LlamaForCausalLM(llama).eval(), Wide
+    return LlamaForCausalLM(llama).eval(), WIDE
 
 
 def _training(kind: type[Method], base: nn.Module, layout: Any, batch: Batch, config: Config) -> Callable[[], None]:
