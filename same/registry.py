@@ -39,6 +39,19 @@ def choose(kind: str, name: str, choices: Sequence[str]) -> str:
     raise InputError(f"Unknown {kind} {name!r}.{hint} Choices: {', '.join(choices) or 'none'}.")
 
 
+def require_extra(package: str, extra: str, setting: str) -> None:
+    """Check that an optional package which a setting needs is there.
+
+    Raises:
+        InputError: it is not; says what to install.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(
+            f"{setting} must find the package {package}; it is not installed. Install it with the extra: "
+            f"pip install 'same-workbench[{extra}]'."
+        )
+
+
 def load(package: str, name: str) -> ModuleType:
     """Import the plug-in ``name`` of ``package``.
 

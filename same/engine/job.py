@@ -27,6 +27,8 @@ from same.runs import RunFolder
 
 TASK_SETTINGS = ("key", "train", "test", "images", "scorer", "max_new_tokens")
 SEEDS = 2**32  # as many as numpy takes
+OptimizerName = Literal["adamw", "sgd", "adamw_8bit"]
+OPTIMIZERS: tuple[OptimizerName, ...] = typing.get_args(OptimizerName)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
 
@@ -76,8 +78,11 @@ class TrainConfig:
         batch_size: rows an optimiser step sees, over all processes and accumulated parts.
         eval_batch_size: rows generated together on one process.
         gradient_accumulation: parts a process splits its share of the batch into.
+        gradient_checkpointing: keep each block's input alone and run the block again in backward.
+        compile: let torch compile what routed experts add to their layers (nothing gained on CPUs).
+        optimizer: the 8-bit one keeps its moments in 8 bits and needs the extra `quantised`.
         warmup_ratio: share of a task's steps that the learning rate rises in.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser.
         clip: largest norm of the gradient of all adapters (0: no clipping).
         precision: of the products; adapters stay float32.
         evaluate_next: also score the task that comes next, which forward transfer needs.
@@ -92,6 +97,9 @@ class TrainConfig:
     batch_size: int = 16
     eval_batch_size: int = 64
     gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    optimizer: OptimizerName = "adamw"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     clip: float = 1.0
@@ -112,6 +120,10 @@ class TrainConfig:
                 raise InputError(f"{name} must be a finite number ≥ 0; got {getattr(self, name)}.")
         if not 0 <= self.warmup_ratio <= 1:
             raise InputError(f"warmup_ratio must lie in [0, 1]; got {self.warmup_ratio}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}.")
+        if self.optimizer == "adamw_8bit":
+            registry.require_extra("bitsandbytes", "quantised", "optimizer=adamw_8bit")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from same.data.dataset import test_rows, training_rows
 from same.data.manifest import Task
 from same.data.prepare import prepare
 from same.engine.job import Job, Request, resolve
+from same.engine.passes import compile_adapters, recompute_activations
 from same.engine.processes import Processes
 from same.errors import DataError, InputError
 from same.methods._base import Method
@@ -124,6 +125,10 @@ class Session:
         """Put the method's adapters into the backbone, the same on every process."""
         set_seed(self.job.request.seed)
         self.model = self.method.attach(self.loaded.model, self.loaded.layout).to(self.processes.device)
+        if self.job.train.gradient_checkpointing:
+            recompute_activations(self.model)
+        if self.job.train.compile:
+            compile_adapters(self.model)
 
     @property
     def autocast(self) -> torch.autocast:

@@ -12,7 +12,7 @@ import psutil
 import torch
 from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
 
@@ -20,6 +20,7 @@ from same.data.collate import IGNORED
 from same.engine.audit import audit_task
 from same.engine.evaluate import collect_scores, evaluate_stage, evaluate_zero_shot, seen_at
 from same.engine.job import SEEDS, Request
+from same.engine.optimizers import make_optimizer
 from same.engine.pace import Pace
 from same.engine.processes import Stopped
 from same.engine.session import Report, Session
@@ -121,7 +122,7 @@ class TaskTrainer:
         set_seed((session.job.request.seed * SEED_STRIDE + self.index) % SEEDS)
         method.begin_task(task)
         parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
-        optimizer = AdamW(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        optimizer = make_optimizer(parameters, self.config)
         warmup = math.ceil(self.config.warmup_ratio * self.steps)
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.steps)
         model = session.processes.accelerator.prepare_model(session.model)

@@ -46,7 +46,10 @@ def moe_lora(
         top_k: experts kept a token.
         experts: their row numbers in the router when fewer than n take part; ω is renormalised over them.
     """
-    reusable = base.is_contiguous() and not base._is_view() and not (base.is_leaf and base.requires_grad)
+    tracing = torch.compiler.is_compiling()  # a graph may not ask what a view is; compilers find what can be reused
+    reusable = (
+        not tracing and base.is_contiguous() and not base._is_view() and not (base.is_leaf and base.requires_grad)
+    )
     output = base if reusable else base.clone()
     apply: Any = _MoELora.apply
     with torch.autocast(base.device.type, enabled=False):

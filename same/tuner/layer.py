@@ -24,6 +24,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("lora_A", "lora_B", "lora_router")
     other_param_names = ("settings",)
+    kernel: Any = staticmethod(moe_lora)  # compiled in its place where asked for
 
     get_base_layer: Any  # from PEFT
     set_adapter: Any
@@ -130,7 +131,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         if self._experts is not None:
             factors_a, factors_b = [factors_a[i] for i in self._experts], [factors_b[i] for i in self._experts]
         config = self.settings[self.adapter]
-        return moe_lora(
+        result = self.kernel(
             x,
             result,
             self.router,
@@ -140,6 +141,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
             top_k=config.top_k,
             experts=self._rows,
         )
+        return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         raise InputError("routed experts cannot be merged into one weight: what they add depends on each input.")
