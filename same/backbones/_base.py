@@ -13,13 +13,22 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
 
 from same.backbones._layout import Group, Layers
 from same.errors import InputError
+from same.registry import require_extra
 
 Target = Literal["ffn", "attention", "vision_ffn", "vision_attention"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Weights = Literal["fp32", "bf16", "int8", "nf4"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of what is not quantised: bf16 where the rest is
 
 
 @dataclass(frozen=True)
@@ -65,18 +74,21 @@ class Backbone:
 
         Args:
             checkpoint: a folder (or hub name) in Hugging Face layout.
-            weights: ``fp32`` or ``bf16``.
+            weights: ``fp32``, ``bf16``, or quantised by bitsandbytes (extra ``quantised``): ``int8``, or ``nf4`` with
+                products in bf16. The quantised ones were not run on GPUs by us.
             targets: groups of linear layers to adapt, in the language model and in the vision tower. Of a tower whose
                 last blocks the model does not use (LLaVA-1.5 leaves out one), these are adapted but never change.
         """
 
         checkpoint: str = ""
-        weights: str = "fp32"
+        weights: Weights = "fp32"
         targets: tuple[Target, ...] = ("ffn",)
 
         def __post_init__(self) -> None:
+            if self.weights not in get_args(Weights):
+                raise InputError(f"weights must be one of {', '.join(get_args(Weights))}; got {self.weights!r}.")
             if self.weights not in DTYPES:
-                raise InputError(f"weights must be one of {', '.join(DTYPES)}; got {self.weights!r}.")
+                require_extra("bitsandbytes", "quantised", f"weights={self.weights}")
             choices = get_args(Target)
             if not self.targets or not set(self.targets) <= set(choices):
                 raise InputError(
@@ -121,7 +133,10 @@ class Backbone:
         processor, checkpoint = cls.load_processor(config), cls.checkpoint_of(config)
         with _explained(checkpoint):
             model = AutoModelForImageTextToText.from_pretrained(
-                checkpoint, dtype=DTYPES[config.weights], use_safetensors=True
+                checkpoint,
+                dtype=DTYPES.get(config.weights, torch.bfloat16),
+                quantization_config=quantisation(config.weights),
+                use_safetensors=True,
             )
         model.requires_grad_(False).eval()
         return Loaded(model, processor, cls.name, checkpoint_digest(checkpoint), cls, cls.layout(config))
@@ -167,6 +182,20 @@ def _explained(checkpoint: str) -> Iterator[None]:
             f"checkpoint must hold a model and a processor in Hugging Face layout; {checkpoint} does not: {reason} "
             "Give a folder that save_pretrained wrote, or a name on the Hugging Face hub."
         ) from error
+
+
+def quantisation(weights: Weights) -> BitsAndBytesConfig | None:
+    """How transformers has bitsandbytes store the weights; None for floating point."""
+    if weights == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if weights == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    return None
 
 
 def checkpoint_digest(checkpoint: str) -> str:
