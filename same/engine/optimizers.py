@@ -21,4 +21,6 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> O
 
         small: Optimizer = AdamW8bit(parameters, **settings)
         return small
-    return {"adamw": AdamW, "sgd": SGD}[config.optimizer](parameters, **settings)
+    if config.optimizer == "sgd":
+        return SGD(parameters, **settings)
+    return AdamW(parameters, **settings)

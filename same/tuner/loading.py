@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
@@ -69,8 +70,7 @@ def _read(folder: Path) -> tuple[MoELoraConfig, dict[str, Tensor]]:
         raise SnapshotError(
             f"{folder} must hold a MoE-LoRA adapter ({TYPE}); found {found}. Give the adapter folder of a snapshot."
         )
-    config.inference_mode = False  # as it is saved, so that PEFT's own loading freezes it
-    return config, saved
+    return dataclasses.replace(config, inference_mode=False), saved  # it is saved as frozen
 
 
 def _names(layer: str, experts: int) -> Iterator[tuple[str, str]]:
