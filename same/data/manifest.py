@@ -47,6 +47,8 @@ class Task:
         prompt: the instruction its questions carry, for the record; the files hold it in every row.
         max_new_tokens: longest answer to generate.
         train_items, test_items: rows in the files; None where the manifest does not promise a number.
+        draws: stem of the builder's file that draws its items; empty where that is the key.
+        stream: which of the builder's streams of items it takes, so that two benchmarks can draw from one file.
         chance: score of answering the commonest training answer to a question's wording, in [0, 1]; None where not
             known.
         sources: the places its pictures and facts come from.
@@ -65,6 +67,8 @@ class Task:
     max_new_tokens: int = 16
     train_items: int | None = None
     test_items: int | None = None
+    draws: str = ""
+    stream: int = 0
     chance: float | None = None
     sources: tuple[Source, ...] = ()
     shared: str = ""
@@ -174,6 +178,8 @@ class _Reader:
             open_ended := [task.key for task in tasks if not (task.train_items and task.test_items)]
         ):
             raise self._error("tasks", "have train_items and test_items where there is a builder", open_ended)
+        for index, task in enumerate(tasks):
+            self._drawable(task, f"tasks[{index}] ({task.key})", builder)
         return Benchmark(
             name=self.path.stem,
             title=self._value(given, "title", str, "the file"),
@@ -209,6 +215,8 @@ class _Reader:
             max_new_tokens=self._value(given, "max_new_tokens", int, place, 16),
             train_items=self._value(given, "train_items", int, place, None),
             test_items=self._value(given, "test_items", int, place, None),
+            draws=self._value(given, "draws", str, place, ""),
+            stream=self._value(given, "stream", int, place, 0),
             chance=self._value(given, "chance", float, place, None),
             sources=self._named(given, sources, place),
             **paths,
@@ -220,6 +228,14 @@ class _Reader:
         if task.chance is not None and not 0 <= task.chance <= 1:
             raise self._error(f"{place}.chance", "lie in [0, 1]", task.chance)
         return task
+
+    def _drawable(self, task: Task, place: str, builder: str | None) -> None:
+        if builder is None and (task.draws or task.stream):
+            raise self._error(place, "leave out draws and stream where there is no builder", task.draws or task.stream)
+        if builder is not None and task.draws and task.draws not in (known := registry.names(BUILDERS[builder])):
+            raise self._error(f"{place}.draws", f"be one of {', '.join(known)}", task.draws)
+        if task.stream < 0:
+            raise self._error(f"{place}.stream", "be at least 0", task.stream)
 
     def _named(self, given: Mapping[str, Any], sources: Mapping[str, Source], place: str) -> tuple[Source, ...]:
         names = given.get("sources", [])

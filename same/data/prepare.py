@@ -95,7 +95,8 @@ def data_digest(benchmark: Benchmark, root: Path | None = None) -> str:
         return digest.hexdigest()[:8]
     builder = import_module(BUILDERS[benchmark.builder])
     files = [(t.key, t.train, t.test, t.images, t.train_items, t.test_items) for t in benchmark.tasks]
-    content = json.dumps([LAYOUT, builder.VERSION, benchmark.seed, files])
+    lent = [(task.key, task.draws, task.stream) for task in benchmark.tasks if task.draws or task.stream]
+    content = json.dumps([LAYOUT, builder.VERSION, benchmark.seed, files, *lent])
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
@@ -118,6 +119,8 @@ class _Piece:
 
     builder: str
     task: str
+    draws: str
+    stream: int
     split: str
     start: int
     stop: int
@@ -149,7 +152,8 @@ def _pieces(benchmark: Benchmark, folder: Path) -> Iterator[_Piece]:
         for split, items in (("train", task.train_items or 0), ("test", task.test_items or 0)):
             (images / task.key / split).mkdir(parents=True, exist_ok=True)
             for start in range(0, items, _CHUNK):
-                yield _Piece(builder, task.key, split, start, min(start + _CHUNK, items), benchmark.seed, images)
+                stop, drawn_by = min(start + _CHUNK, items), task.draws or task.key
+                yield _Piece(builder, task.key, drawn_by, task.stream, split, start, stop, benchmark.seed, images)
 
 
 def _drawn(pieces: list[_Piece], bar: "tqdm[Any]") -> Iterator[tuple[_Piece, list[dict[str, Any]]]]:
@@ -180,7 +184,7 @@ def _draw(piece: _Piece) -> list[dict[str, Any]]:
     builder = import_module(piece.builder)
     rows = []
     for index in range(piece.start, piece.stop):
-        sample = builder.sample(piece.task, piece.split, index, piece.seed)
+        sample = builder.sample(piece.draws, piece.split, index, piece.seed, piece.stream)
         image = f"{piece.task}/{piece.split}/{index:05d}.png"
         sample.image.save(piece.images / image, compress_level=1)
         row = _training_row if piece.split == "train" else _test_row

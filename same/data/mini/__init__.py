@@ -16,14 +16,21 @@ if TYPE_CHECKING:
 VERSION = "3"
 
 
-def sample(task: str, split: Split, index: int, seed: int) -> Sample:
+def sample(task: str, split: Split, index: int, seed: int, stream: int = 0) -> Sample:
     """Item ``index`` of a task's split; the same for the same arguments.
+
+    Args:
+        task: stem of a file in this package.
+        split: training or test sources.
+        index: number of the item.
+        seed: of the benchmark.
+        stream: other numbers give other items of the same seed, for a benchmark that has another one's task.
 
     Raises:
         InputError: no task file of that name.
     """
-    stream = zlib.crc32(f"{task}/{split}".encode())
-    drawn: Sample = _draw(task)(np.random.default_rng([stream, seed, index]), split)
+    name = f"{task}/{split}/{stream}" if stream else f"{task}/{split}"
+    drawn: Sample = _draw(task)(np.random.default_rng([zlib.crc32(name.encode()), seed, index]), split)
     return drawn
 
 
