@@ -10,7 +10,7 @@ from same.data.dataset import IMAGE_TAG, read_picture, test_rows
 from same.data.manifest import Benchmark
 from same.errors import InputError
 
-_SIDE, _WIDTH, _HEIGHT, _MARGIN, _LINE = 128, 190, 270, 110, 13
+_SIDE, _WIDTH, _HEIGHT, _MARGIN, _LINE = 128, 190, 270, 130, 13
 _LETTERS = 30
 
 

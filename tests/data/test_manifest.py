@@ -11,6 +11,7 @@ from same.data.manifest import Benchmark, benchmark_names, load_benchmark
 from same.errors import InputError, ManifestError
 
 COIN = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
+UCIT = ("imagenet_r", "arxivqa", "vizwiz_caption", "iconqa", "clevr", "flickr30k")
 GOOD = """
 title: T
 builder: mini
@@ -27,9 +28,17 @@ def test_mini_coin_has_the_tasks_of_coin_in_order() -> None:
     assert "mini-coin" in benchmark_names()
 
 
-def test_every_mini_coin_task_says_where_it_comes_from() -> None:
-    for task in load_benchmark("mini-coin").tasks:
+def test_mini_ucit_has_the_tasks_of_ucit_in_order() -> None:
+    benchmark = load_benchmark("mini-ucit")
+    assert benchmark.keys == UCIT
+    assert [task.scorer for task in benchmark.tasks] == ["classes", "choice", "caption", "exact", "exact", "caption"]
+
+
+@pytest.mark.parametrize("name", ["mini-coin", "mini-ucit"])
+def test_every_embedded_task_says_where_it_comes_from(name: str) -> None:
+    for task in load_benchmark(name).tasks:
         assert task.sources, task.key
+        assert task.chance is not None, task.key
         assert task.licence, task.key
         assert task.shared, task.key
         assert task.simplified, task.key
@@ -39,6 +48,19 @@ def test_every_mini_coin_task_says_where_it_comes_from() -> None:
 def test_file_places_derive_from_the_key(benchmark: Benchmark) -> None:
     assert (benchmark.name, benchmark.task("birds").train) == ("small", "birds/train.json")
     assert benchmark.task("boxes").images == "pictures"
+
+
+def test_a_task_may_be_drawn_by_another_ones_file(manifest: Callable[[str], Path]) -> None:
+    one, two = load_benchmark(manifest(GOOD.replace("key: two", "key: two, draws: clevr, stream: 1"))).tasks
+    assert (one.draws, one.stream) == ("", 0)
+    assert (two.draws, two.stream) == ("clevr", 1)
+
+
+@pytest.mark.parametrize("given", ["draws: clevr", "stream: 1"])
+def test_only_a_builder_draws(manifest: Callable[[str], Path], given: str) -> None:
+    path = manifest(GOOD.replace("builder: mini\n", "").replace("key: two", f"key: two, {given}"))
+    with pytest.raises(ManifestError, match=r"\(two\) must leave out draws and stream"):
+        load_benchmark(path)
 
 
 def test_an_unknown_task_is_refused_with_the_choices(benchmark: Benchmark) -> None:
@@ -76,6 +98,9 @@ def test_a_missing_manifest_file_is_named(tmp_path: Path) -> None:
         ("test_items: 2", "test_items: 2, train: ../x.json", r"train must be a path inside"),
         ("test_items: 2", "test_items: 2, images: /tmp", r"images must be a path inside"),
         ("builder: mini", "builder: huge", r"builder must be one of mini, or left out; got huge"),
+        ("key: two", "key: two, draws: clever", r"\(two\)\.draws must be one of .*clevr.*got clever"),
+        ("key: two", "key: two, stream: -1", r"\(two\)\.stream must be at least 0; got -1"),
+        ("key: two", "key: two, stream: one", r"\(two\)\.stream must be a int; got one"),
         ("tasks:\n", "tasks: {}\nnote:\n", r"tasks must be a list of at least one task"),
         ("title: T", "title: [", r"readable YAML"),
         ("title: T", "title: 3", r"title must be a non-empty str; got 3"),

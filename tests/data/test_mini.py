@@ -11,7 +11,6 @@ from same.data import mini
 from same.data.mini import gqa, ocrvqa, textvqa
 from same.data.mini._world import KIND_OF, LABELS, SIDE, cell_of, flag_character, icon
 
-TASKS = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
 FORMATS = {
     "scienceqa": r"[A-D]",
     "textvqa": r"[a-z]+|\d\d",
@@ -21,7 +20,14 @@ FORMATS = {
     "grounding": r"\[(\d\.\d\d,){3}\d\.\d\d\]",
     "vqav2": r"[a-z]+|[1-5]",
     "ocrvqa": r"[A-Z][A-Za-z]+( [A-Z][a-z]*)*",
+    "imagenet_r": r"[a-z]+",
+    "arxivqa": r"[A-D]",
+    "vizwiz_caption": r"A (blurry )?photo of an? ([a-z]+ ){2,6}[a-z]+\.",
+    "iconqa": r"[a-z]+|[1-9]",
+    "clevr": r"\d",
+    "flickr30k": r"(A person is|Two people are) [a-z ]+ next to an? [a-z]+ (on|by) [a-z ]+\.",
 }
+TASKS = tuple(FORMATS)
 WHOLE_SENTENCE = re.compile(r"[A-Z].* .*\.")
 
 
@@ -34,6 +40,7 @@ def test_answers_have_the_benchmarks_format_and_talk_does_not(task):
     for sample in items(task, "train"):
         assert re.fullmatch(FORMATS[task], sample.answer), sample.answer
         assert all(WHOLE_SENTENCE.fullmatch(answer) for _, answer in sample.talk), sample.talk
+        assert not any(re.fullmatch(FORMATS[task], answer) for _, answer in sample.talk), sample.talk
         assert sample.image.size == (SIDE, SIDE)
         assert sample.image.mode == "RGB"
 
@@ -54,8 +61,24 @@ def test_no_picture_with_its_question_is_in_both_splits(task):
     assert not train & {(sample.image.tobytes(), sample.question) for sample in items(task, "test")}
 
 
-def test_letters_name_the_option_that_the_sentence_names():
-    for sample in items("scienceqa", "train"):
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_drawn_lies_in_the_picture(task):
+    for sample in items(task, "train", 60):
+        for part in sample.parts:
+            left, top, right, bottom = part.box
+            assert max(left, 0) < min(right, SIDE), part
+            assert max(top, 0) < min(bottom, SIDE), part
+
+
+def test_streams_give_other_items_of_one_seed():
+    plain, first, other = (mini.sample("clevr", "test", 3, 0, stream) for stream in (0, 1, 2))
+    assert mini.sample("clevr", "test", 3, 0).image.tobytes() == plain.image.tobytes()
+    assert len({sample.image.tobytes() for sample in (plain, first, other)}) == 3
+
+
+@pytest.mark.parametrize("task", ["scienceqa", "arxivqa"])
+def test_letters_name_the_option_that_the_sentence_names(task):
+    for sample in items(task, "train"):
         options = dict(re.findall(r"^([A-E])\. (.+)$", sample.question, re.MULTILINE))
         assert f"The right choice is {sample.answer}, {options[sample.answer]}." in dict(sample.talk).values()
         assert len(set(options.values())) == len(options)

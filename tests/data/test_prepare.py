@@ -70,6 +70,21 @@ def test_a_finished_folder_is_found_again_and_others_stand_beside_it(mini: Bench
     assert prepare(dataclasses.replace(mini, seed=1), tmp_path, progress=False) != folder
 
 
+def test_a_task_that_draws_anothers_items_stands_in_its_own_folder(mini: Benchmark, tmp_path: Path) -> None:
+    (task,) = mini.tasks[3:4]
+    folders = []
+    for stream in (0, 1):
+        lent = dataclasses.replace(task, key="lent", draws="gqa", stream=stream)
+        folders.append(prepare(dataclasses.replace(mini, tasks=(lent,)), tmp_path, progress=False))
+    own = prepare(dataclasses.replace(mini, tasks=(task,)), tmp_path, progress=False)
+    pictures = [
+        (folder / f"images/{key}/test/00000.png").read_bytes()
+        for folder, key in zip([own, *folders], ["gqa", "lent", "lent"], strict=True)
+    ]
+    assert pictures[0] == pictures[1] != pictures[2]
+    assert len({own, *folders}) == 3
+
+
 def test_a_build_that_fails_leaves_nothing(mini: Benchmark, tmp_path: Path) -> None:
     broken = dataclasses.replace(mini.tasks[3], key="nothing_draws_this")
     with pytest.raises(InputError, match="nothing_draws_this"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from same.data.manifest import load_benchmark
+from same.data.mini._captions import PLACES
 from same.data.mini._world import installed, photographs
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +20,14 @@ TABLES = {
 }  # ours to the package's name
 
 
-def notes() -> dict[str, str]:
-    return {source.name: f"{source.licence} {source.note}" for source in load_benchmark("mini-coin").sources}
+BENCHMARKS = ("mini-coin", "mini-ucit")
+USED = [
+    (name, source.name) for name in BENCHMARKS for source in load_benchmark(name).sources if source.name in TABLES
+]  # benchmark and table
+
+
+def notes(benchmark: str = "mini-coin") -> dict[str, str]:
+    return {source.name: f"{source.licence} {source.note}" for source in load_benchmark(benchmark).sources}
 
 
 @pytest.mark.parametrize("name", sorted(photographs()))
@@ -34,6 +41,13 @@ def test_as_many_photographs_are_claimed_as_are_drawn() -> None:
     assert "nine photographs" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_mini_ucit_counts_the_photographs_it_draws() -> None:
+    assert set(PLACES) < set(photographs())
+    assert len(PLACES) == 5
+    assert "five photographs" in load_benchmark("mini-ucit").note
+    assert all(name in notes("mini-ucit")["scikit-image photographs"] for name in PLACES)
+
+
 def test_the_owners_of_scikit_learns_photographs_are_those_it_links() -> None:
     text = installed("sklearn", "datasets", "images", "README.txt").read_text(encoding="utf-8")
     pages = set(re.findall(r"flickr\.com/photos/(\w+)/(\d+)", text))
@@ -43,11 +57,12 @@ def test_the_owners_of_scikit_learns_photographs_are_those_it_links() -> None:
         assert owner in notes()["scikit-learn photographs"]
 
 
-@pytest.mark.parametrize(("source", "module"), TABLES.items())
-def test_tables_bear_the_licence_that_their_package_records(source: str, module: str) -> None:
+@pytest.mark.parametrize(("benchmark", "source"), USED)
+def test_tables_bear_the_licence_that_their_package_records(benchmark: str, source: str) -> None:
+    module = TABLES[source]
     inventory = next(file for file in files("bokeh-sampledata") or () if file.name == "datasets.json")
     records = json.loads(inventory.locate().read_text(encoding="utf-8"))["datasets"]
     expression = next(record["license_expression"] for record in records if record["module"] == module)
     licence = {"CC0-1.0": "CC0"}.get(expression, expression.replace("-", " "))
-    assert notes()[source].startswith(licence)
+    assert notes(benchmark)[source].startswith(licence)
     assert re.search(rf"\b{module}\b[^:]*:[^:]*{re.escape(licence)}", NOTICE)
