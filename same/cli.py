@@ -101,6 +101,7 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     method: Annotated[str, typer.Option(help="One of `same methods`.")],
     seed: Annotated[int, typer.Option(help="Of adapters and of the order of rows.")] = 0,
     processes: Annotated[int, typer.Option(help="Processes that train together; the global batch stays the same.")] = 1,
+    strategy: Annotated[str, typer.Option(help="How they share the model: ddp, fsdp or zero2.")] = "ddp",
     runs: Annotated[Path, typer.Option(help="Folder the run folder is made in.")] = Path("runs"),
     backbone: Annotated[str, typer.Option(help="Family of the backbone.")] = "tiny",
     checkpoint: Annotated[str | None, typer.Option(help="Folder or hub name of the backbone's weights.")] = None,
@@ -119,7 +120,7 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     if checkpoint is not None:
         values["checkpoint"] = checkpoint
     request = Request(
-        benchmark, method, seed, processes, str(runs.absolute()), backbone, train_items, test_items, values
+        benchmark, method, seed, processes, str(runs.absolute()), backbone, train_items, test_items, values, strategy
     )
     place = resolve(request).folder
     if running := running_in(place):

@@ -25,6 +25,7 @@ from same.errors import InputError
 from same.methods._base import Method, MethodConfig
 from same.runs import RunFolder
 
+STRATEGIES = ("ddp", "fsdp", "zero2")
 TASK_SETTINGS = ("key", "train", "test", "images", "scorer", "max_new_tokens")
 SEEDS = 2**32  # as many as numpy takes
 OptimizerName = Literal["adamw", "sgd", "adamw_8bit"]
@@ -44,6 +45,8 @@ class Request:
         train_items: use only so many training rows of each task (None: all).
         test_items: use only so many test rows of each task (None: all).
         settings: values by name, for any field of TrainConfig, the method's Config or the backbone's Config.
+        strategy: "ddp" keeps the model whole on every process; "fsdp" cuts its adapted blocks; "zero2" cuts gradients
+            and optimiser state, through DeepSpeed.
     """
 
     benchmark: str
@@ -55,6 +58,7 @@ class Request:
     train_items: int | None = None
     test_items: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    strategy: str = "ddp"
 
     def __post_init__(self) -> None:
         for name in ("processes", "train_items", "test_items"):
@@ -64,6 +68,7 @@ class Request:
             if not isinstance(value, int) or value < 1:
                 advice = "Leave it out for one." if name == "processes" else "Leave it out for all."
                 raise InputError(f"{name} must be a whole number of at least 1; got {value!r}. {advice}")
+        registry.choose("strategy", self.strategy, STRATEGIES)
         if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
             raise InputError(f"seed must be a whole number from 0 to {SEEDS - 1}; got {self.seed!r}. Try 0.")
 
@@ -155,9 +160,15 @@ class Job:
             "backbone": {"name": request.backbone, "digest": digest, **backbone},
             "seed": request.seed,
             "processes": request.processes,
+            "strategy": request.strategy,
             "train_items": request.train_items,
             "test_items": request.test_items,
         }
+
+    @property
+    def part_rows(self) -> int:
+        """Rows of a part of a batch on one process, about."""
+        return self.train.batch_size // (self.request.processes * self.train.gradient_accumulation)
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -193,7 +204,29 @@ def resolve(request: Request) -> Job:
             f"batch_size must be a multiple of processes × gradient_accumulation = {share}; got {train.batch_size}. "
             f"Use --set batch_size={max(1, train.batch_size // share) * share}."
         )
+    _check_strategy(request, method, method_config)
     return Job(request, benchmark, method, method_config, train, backbone, backbone_config)
+
+
+def _check_strategy(request: Request, method: type[Method], config: MethodConfig) -> None:
+    """Refuse what a method cannot do exactly when the model's state is cut over processes."""
+    strategy = request.strategy
+    if strategy == "ddp":
+        return
+    if request.processes == 1:
+        raise InputError(f"strategy {strategy} must have at least 2 processes; got 1. Leave --strategy out.")
+    if method.trains and not method.shardable:
+        raise InputError(
+            f"strategy {strategy} must have a method that works on cut parameters; {request.method} does not. "
+            "Use --strategy ddp."
+        )
+    if strategy == "zero2" and (instead := config.gradient_only()):
+        choice = " ".join(f"--set {name}={value}" for name, value in instead.items())
+        raise InputError(
+            "strategy zero2 must leave finished updates alone: DeepSpeed's optimiser holds them in flat pieces of many "
+            f"parameters; {request.method} edits them after the step ({', '.join(instead)}). Use {choice}, or "
+            "--strategy fsdp, which does all of it exactly."
+        )
 
 
 def _anchored(request: Request) -> Request:

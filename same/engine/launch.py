@@ -39,7 +39,7 @@ DETACH = (
 )
 
 
-def start(
+def start(  # noqa: PLR0913 - as many arguments as a request has
     benchmark: str = "mini-coin",
     method: str = "same",
     seed: int = 0,
@@ -49,6 +49,7 @@ def start(
     test_items: int | None = None,
     backbone: str = "tiny",
     settings: Mapping[str, Any] | None = None,
+    strategy: str = "ddp",
 ) -> "Run":
     """Start training in processes of their own and return at once; arguments as in Request.
 
@@ -58,7 +59,7 @@ def start(
         InputError: something asked for does not exist or does not fit; nothing was started or written.
     """
     items = {"train_items": train_items, "test_items": test_items}
-    where = {"runs": str(Path(runs).absolute()), "backbone": backbone}
+    where = {"runs": str(Path(runs).absolute()), "backbone": backbone, "strategy": strategy}
     return launch(Request(benchmark, method, seed, processes, **where, **items, settings=dict(settings or {})))  # type: ignore[arg-type]
 
 

@@ -29,15 +29,17 @@ class Processes:
 
     Args:
         asked: how many there must be.
+        strategy: how they share a model's state; the launcher only starts and joins them, whatever it is.
 
     Raises:
-        RunFailed: the launcher started another number, or a strategy this engine does not know.
+        RunFailed: the launcher started another number, or joined them in a way of its own.
     """
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, asked: int, strategy: str = "ddp") -> None:
         # Experts freeze in mid-task, so some parameters have no gradient; statistics are nobody's to broadcast.
         handler = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[handler])
+        self.strategy = strategy
         self.count: int = self.accelerator.num_processes
         self.rank: int = self.accelerator.process_index
         self.device: torch.device = self.accelerator.device
@@ -52,8 +54,16 @@ class Processes:
         # Asking whether to stop goes past the devices, which would have to wait for it.
         self._hosts = distributed.new_group(backend="gloo") if self.count > 1 else None
         if self.accelerator.distributed_type not in KNOWN:
-            found = self.accelerator.distributed_type
-            raise RunFailed(f"The processes must be joined by plain data parallelism; got {found}. Use engine/configs.")
+            found = self.accelerator.distributed_type.value
+            raise RunFailed(
+                f"accelerate's config must join the processes plainly (MULTI_GPU); got {found}. Use a file of "
+                "same/engine/configs; FSDP2 and ZeRO-2 are the run's own --strategy fsdp and --strategy zero2."
+            )
+
+    @property
+    def shards(self) -> bool:
+        """Whether parameters are cut over the processes; alone, a process holds them all."""
+        return self.strategy == "fsdp" and self.count > 1
 
     def reduce(self, tensor: Tensor) -> None:
         """Sum a tensor over all processes, in place."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from same.data.prepare import prepare
 from same.engine.job import Job, Request, resolve
 from same.engine.passes import compile_adapters, recompute_activations
 from same.engine.processes import Processes
+from same.engine.sharding import gathered, shard
+from same.engine.zero import require_deepspeed
 from same.errors import DataError, InputError
 from same.methods._base import Method
 from same.runs import RunFolder
@@ -38,6 +41,8 @@ def check(request: Request, progress: bool = True) -> Job:
         InputError: an unknown name, a setting, a checkpoint, a row or an image that is not as it must be.
     """
     job = resolve(request)
+    if request.strategy == "zero2":
+        require_deepspeed()
     job.backbone.load_processor(job.backbone_config)
     load_rows(job, prepare(job.benchmark, progress=progress))
     return job
@@ -114,7 +119,9 @@ class Session:
             count: how many processes there must be; as many as the request has by default.
         """
         job = resolve(request)
-        processes = Processes(request.processes if count is None else count)
+        processes = Processes(request.processes if count is None else count, job.request.strategy)
+        if request.strategy == "zero2" and processes.count > 1:
+            require_deepspeed()
         with processes.main_first():
             rows = load_rows(job, prepare(job.benchmark, progress=processes.is_main))
         settings = {name: getattr(job.backbone_config, name) for name in type(job.backbone_config).__dataclass_fields__}
@@ -122,13 +129,19 @@ class Session:
         return cls(job, processes, rows, loaded, job.method(job.method_config), report)
 
     def attach(self) -> None:
-        """Put the method's adapters into the backbone, the same on every process."""
+        """Put the method's adapters into the backbone, the same on every process, and cut it where that is asked."""
         set_seed(self.job.request.seed)
         self.model = self.method.attach(self.loaded.model, self.loaded.layout).to(self.processes.device)
         if self.job.train.gradient_checkpointing:
             recompute_activations(self.model)
         if self.job.train.compile:
             compile_adapters(self.model)
+        if self.processes.shards and self.method.trains:
+            shard(self.model, self.processes.device)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Entered where weights are read outside of training: all of them are here, on every process."""
+        return gathered(self.model)
 
     @property
     def autocast(self) -> torch.autocast:

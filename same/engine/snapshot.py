@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from same.engine.session import Session
+from same.engine.sharding import cut_like
 from same.errors import SnapshotError
 from same.runs import SealedFolder, write_table
 
@@ -26,7 +27,8 @@ def write_trained(session: Session, index: int) -> None:
 
 def _fill(session: Session, path: Path) -> None:
     if isinstance(session.model, PeftModel):
-        session.model.save_pretrained(str(path / "adapter"), save_embedding_layers=False)
+        weights = dict(session.model.named_parameters()) | dict(session.model.named_buffers())
+        session.model.save_pretrained(str(path / "adapter"), state_dict=weights, save_embedding_layers=False)
         (path / "adapter" / "README.md").unlink(missing_ok=True)
     tables = session.method.snapshot_tables()
     _save(tables.spectra, path / "spectrum.safetensors")
@@ -80,7 +82,7 @@ def restore(session: Session, folder: SealedFolder) -> None:
     folder.verify()
     if isinstance(session.model, PeftModel):
         weights = load_file(folder.file(ADAPTER), device=str(session.processes.device))
-        outcome = set_peft_model_state_dict(session.model, weights)
+        outcome = set_peft_model_state_dict(session.model, cut_like(session.model, weights))
         if outcome.unexpected_keys:
             raise SnapshotError(
                 f"{folder.path / ADAPTER} must fit the model; it has {outcome.unexpected_keys[:3]} beyond it. "

@@ -4,15 +4,13 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import psutil
 import torch
 from accelerate.utils import send_to_device, set_seed
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
 
@@ -25,6 +23,7 @@ from same.engine.pace import Pace
 from same.engine.processes import Stopped
 from same.engine.session import Report, Session
 from same.engine.snapshot import finish_snapshot, restore, write_trained
+from same.engine.updates import Updates, updates_for
 from same.errors import RunFailed
 from same.methods._base import Batch, Step, TaskContext
 from same.runs import RunFolder
@@ -76,15 +75,17 @@ def _train(session: Session) -> None:
         trainer = TaskTrainer(session, index, pace)
         session.record("task_start", task=index, key=keys[index], steps=trainer.steps, rows=len(trainer.rows))
         began = time.perf_counter()
-        if folder.trained(index).exists:
+        known = folder.trained(index).exists
+        if known:
             restore(session, folder.trained(index))
-        else:
-            if session.method.trains:
-                trainer.run()
-            write_trained(session, index)
-        trained = time.perf_counter()
-        routing = evaluate_stage(session, index)
-        audit = audit_task(session, index)
+        elif session.method.trains:
+            trainer.run()
+        with session.whole():
+            if not known:
+                write_trained(session, index)
+            trained = time.perf_counter()
+            routing = evaluate_stage(session, index)
+            audit = audit_task(session, index)
         pace.evaluated(sum(len(session.rows.test[i]) for i in seen_at(session, index)), time.perf_counter() - trained)
         finish_snapshot(session, index, {"routing": routing, "audit": audit.rows}, audit.probe)
         if session.processes.is_main:
@@ -125,22 +126,25 @@ class TaskTrainer:
         optimizer = make_optimizer(parameters, self.config)
         warmup = math.ceil(self.config.warmup_ratio * self.steps)
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.steps)
-        model = session.processes.accelerator.prepare_model(session.model)
-        model.train()
         index = 0
-        before = optimizer.register_step_pre_hook(lambda *_: method.before_step(Step(optimizer, index, self.steps)))
-        after = optimizer.register_step_post_hook(lambda *_: method.after_step(Step(optimizer, index, self.steps)))
+        updates = updates_for(
+            processes,
+            session.model,
+            optimizer,
+            lambda: method.before_step(Step(optimizer, index, self.steps)),
+            lambda: method.after_step(Step(optimizer, index, self.steps)),
+            session.job.part_rows,
+        )
+        updates.model.train()
         try:
             batches = iter(method.batches(self._loader()))
             for index in range(self.steps):
                 session.processes.raise_if_stopping()
-                self._step(model, optimizer, list(islice(batches, self.config.gradient_accumulation)))
+                self._step(updates, list(islice(batches, self.config.gradient_accumulation)))
                 schedule.step()
                 self._report(index + 1, schedule.get_last_lr()[0])
         finally:
-            before.remove()
-            after.remove()
-            session.processes.accelerator.free_memory()
+            updates.close()
         method.end_task(task)
         self._report_method()
 
@@ -148,26 +152,23 @@ class TaskTrainer:
         batches = [rows for epoch in self.epochs for step in epoch for rows in step]
         return DataLoader(self.rows, batch_sampler=batches, collate_fn=self.session.collate_train)
 
-    def _step(self, model: nn.Module, optimizer: Optimizer, batches: list[Batch]) -> None:
+    def _step(self, updates: Updates, batches: list[Batch]) -> None:
         """One optimiser step whose loss is the mean over all answer tokens of the global batch."""
         session, method = self.session, self.session.method
-        processes, accelerator = session.processes, session.processes.accelerator
+        processes = session.processes
         batches = [send_to_device(dict(batch), processes.device) for batch in batches]
         counts = [answer_tokens(batch) for batch in batches]
         everyone = torch.stack(counts).sum()
         processes.reduce(everyone)
-        optimizer.zero_grad(set_to_none=True)
         for part, (batch, count) in enumerate(zip(batches, counts, strict=True), 1):
             weight = count * processes.count / everyone
-            with nullcontext() if part == len(batches) else accelerator.no_sync(model):
+            with updates.part(last=part == len(batches)):
                 with method.forward_context(batch), session.autocast:
-                    found: Tensor = model(**batch).loss
+                    found: Tensor = updates.model(**batch).loss
                     loss = method.loss(found, batch) * weight
-                loss.backward()
+                updates.backward(loss)
             self._loss += found.detach() * weight
-        if self.config.clip:
-            accelerator.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.clip)
-        optimizer.step()
+        updates.step(self.config.clip)
 
     def _report(self, done: int, learning_rate: float) -> None:
         self.pace.stepped()

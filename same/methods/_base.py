@@ -114,6 +114,10 @@ class MethodConfig:
             if get_origin(hint) is Literal and value not in choices:
                 raise InputError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}.")
 
+    def gradient_only(self) -> dict[str, Any]:
+        """Settings to change, with their values, for a method that edits gradients and no finished update."""
+        return {}
+
 
 class Method:
     """A method; every moment has a default that does nothing, so a subclass writes only what it changes."""
@@ -122,6 +126,7 @@ class Method:
     paper: ClassVar[str] = ""
     notes: ClassVar[str] = ""
     trains: ClassVar[bool] = True  # False: the engine evaluates only
+    shardable: ClassVar[bool] = False  # True: its moments work on parameters that are cut by rows over processes
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(self, config: MethodConfig | None = None) -> None:

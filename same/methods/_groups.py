@@ -10,6 +10,7 @@ from torch import Tensor
 
 from same.maths.curvature import scale_output_factors
 from same.maths.scaling import Scaling
+from same.methods._shards import local, local_gradients, local_rows, whole
 from same.tuner import MoELoraLinear
 
 
@@ -36,7 +37,7 @@ class InputGroup:
 
     layers: list[MoELoraLinear] = field(default_factory=list)
     rules: Rules = field(default_factory=Rules)
-    resting: dict[int, Tensor] = field(default_factory=dict)  # layer position -> experts that do not train
+    resting: dict[int, Tensor] = field(default_factory=dict)  # layer position -> router rows here that rest
     _updates: bool = False
     _routers: Tensor | None = None
     _experts_a: Tensor | None = None
@@ -48,7 +49,8 @@ class InputGroup:
         layer.set_active(mask, keep=keep)
         self.resting.pop(position, None)
         if mask is not None and not bool(mask.all()):
-            self.resting[position] = (~mask).nonzero().flatten().to(layer.router.device)
+            resting = (~mask).nonzero().flatten().to(layer.router.device)
+            self.resting[position] = local_rows(layer.router, resting)
 
     def rest_gradients_(self) -> None:
         """Take the gradient from experts that rest, so that no optimiser moves them or their state."""
@@ -72,8 +74,8 @@ class InputGroup:
             return
         for layer in self.layers:
             factors = [layer.experts_b[expert] for expert in layer.trained_experts]
-            if all(factor.grad is not None for factor in factors):
-                gradients = [factor.grad for factor in factors if factor.grad is not None]
+            gradients = local_gradients(factors)
+            if len(gradients) == len(factors):
                 scaled = self._scale_outputs(layer, torch.stack(gradients), rules.root)
                 torch._foreach_copy_(gradients, list(scaled.unbind()))
 
@@ -84,12 +86,12 @@ class InputGroup:
         self._updates, self._routers, self._experts_a = updates, None, None
         self._experts_b = []
         if self.resting or (updates and rules.router is not None):
-            self._routers = torch.cat(self._router_weights())
+            self._routers = torch.cat(local(self._router_weights()))
         if updates and rules.experts is not None:
-            self._experts_a = torch.cat(self._trained_a())
+            self._experts_a = torch.cat(local(self._trained_a()))
         if updates and rules.root is not None:
             self._experts_b = [
-                torch.stack([layer.experts_b[expert] for expert in layer.trained_experts]) for layer in self.layers
+                torch.stack(local(layer.experts_b[expert] for expert in layer.trained_experts)) for layer in self.layers
             ]
 
     @torch.no_grad()
@@ -97,24 +99,24 @@ class InputGroup:
         """W ← W_old + (W − W_old) P, whatever the optimiser did; router rows of resting experts stay."""
         rules = self.rules
         if self._routers is not None:
-            weights = self._router_weights()
+            weights = local(self._router_weights())
             if self._updates and rules.router is not None:
                 _scale_update_(weights, self._routers, rules.router)
             old = self._routers.split([len(weight) for weight in weights])
             for position, rows in self.resting.items():
                 weights[position][rows] = old[position][rows]
         if self._experts_a is not None and rules.experts is not None:
-            _scale_update_(self._trained_a(), self._experts_a, rules.experts)
+            _scale_update_(local(self._trained_a()), self._experts_a, rules.experts)
         if self._experts_b and rules.root is not None:
             for layer, before in zip(self.layers, self._experts_b, strict=True):
-                factors: list[Tensor] = [layer.experts_b[expert] for expert in layer.trained_experts]
+                factors = local(layer.experts_b[expert] for expert in layer.trained_experts)
                 scaled = self._scale_outputs(layer, torch.stack(factors) - before, rules.root)
                 torch._foreach_copy_(factors, list((before + scaled).unbind()))
         self._routers = self._experts_a = None
         self._experts_b = []
 
     def _scale_outputs(self, layer: MoELoraLinear, deltas: Tensor, root: Tensor) -> Tensor:
-        inputs = torch.stack([layer.experts_a[expert] for expert in layer.trained_experts])
+        inputs = torch.stack(whole([layer.experts_a[expert] for expert in layer.trained_experts]))
         return scale_output_factors(deltas, inputs, root, self.rules.output_damping)
 
     def _router_weights(self) -> list[Tensor]:
@@ -125,7 +127,7 @@ class InputGroup:
 
 
 def _scale_gradients_(parameters: Sequence[Tensor], rule: Scaling) -> None:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = local_gradients(parameters)
     if gradients:
         scaled = rule.apply(torch.cat(gradients))
         torch._foreach_copy_(gradients, list(scaled.split([len(gradient) for gradient in gradients])))

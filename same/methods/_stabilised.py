@@ -92,10 +92,15 @@ class StabilisedConfig(ExpertConfig):
         if math.isnan(self.freeze_threshold):
             raise InputError("freeze_threshold must be a number; got nan. −1 freezes nothing.")
 
+    def gradient_only(self) -> dict[str, Any]:
+        wanted = {"apply_to": "gradient"} if self.apply_to != "gradient" else {}
+        return wanted | ({"freeze_threshold": -1} if self.freeze_threshold > -1 else {})
+
 
 class StabilisedMethod(ExpertMethod):
     """Routed experts whose changes are held back where past inputs were strong."""
 
+    shardable = True
     Config = StabilisedConfig
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:

@@ -20,6 +20,7 @@ class Lora(Method):
     title = "LoRA, sequential"
     paper = "Hu et al., LoRA: low-rank adaptation of large language models, ICLR 2022"
     notes = "By default the rank is the one whose number of parameters is nearest to that of the routed experts."
+    shardable = True
 
     @dataclass(frozen=True)
     class Config(MethodConfig):

@@ -9,3 +9,4 @@ class MoELora(ExpertMethod):
     title = "MoE-LoRA"
     paper = "Chen et al., CoIN: a benchmark of continual instruction tuning for multimodal large language models, 2024"
     notes = "Dense routing for each token; SAME adds its three mechanisms to exactly this."
+    shardable = True

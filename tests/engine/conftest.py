@@ -67,9 +67,10 @@ def ask(data, checkpoint):
     patch = pytest.MonkeyPatch()
     patch.setenv("SAME_DATA", str(data))
 
-    def make(runs, method="lora", processes=1, seed=0, **settings):
+    def make(runs, method="lora", processes=1, seed=0, strategy="ddp", **settings):
         settings = {"checkpoint": str(checkpoint), "batch_size": 4, "log_every": 1, **settings}
-        return Request(str(data / "colours.yaml"), method, seed, processes, str(runs), settings=settings)
+        given = {"runs": str(runs), "settings": settings, "strategy": strategy}
+        return Request(str(data / "colours.yaml"), method, seed, processes, **given)
 
     yield make
     patch.undo()

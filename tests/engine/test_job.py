@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,9 +10,12 @@ import pytest
 
 from same import registry
 from same.backbones._base import Backbone
-from same.engine.job import Request, TrainConfig, coerce, make_config, place_settings, resolve
+from same.engine.job import STRATEGIES, Request, TrainConfig, coerce, make_config, place_settings, resolve
+from same.engine.session import check
+from same.engine.trainer import train
 from same.errors import DataError, InputError
 from same.methods._base import Method
+from same.methods.lora import Lora
 
 
 @dataclass
@@ -78,6 +82,50 @@ def test_impossible_requests_are_refused_with_what_to_do(name, values):
     for value in values:
         with pytest.raises(InputError, match=rf"{name} must be a whole number .*; got {value!r}\. \w+"):
             Request("b", "m", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "advice"),
+    [
+        ("same_plus", {}, "Use --set apply_to=gradient --set freeze_threshold=-1, or"),
+        ("same", {}, "Use --set freeze_threshold=-1, or"),
+        ("same", {"apply_to": "update", "freeze_threshold": -1}, "Use --set apply_to=gradient, or"),
+    ],
+)
+def test_zero2_refuses_what_edits_finished_updates_and_offers_gradients(ask, tmp_path, method, given, advice):
+    with pytest.raises(InputError, match=f"must leave finished updates alone.*{advice}"):
+        train(ask(tmp_path, method, 2, strategy="zero2", **given))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [("lora", {}), ("moelora", {}), ("same_plus", {"apply_to": "gradient", "freeze_threshold": -1})],
+)
+def test_zero2_takes_what_edits_gradients_only(ask, tmp_path, method, given):
+    assert resolve(ask(tmp_path, method, 2, strategy="zero2", **given)).request.strategy == "zero2"
+
+
+def test_zero2_without_deepspeed_is_refused_before_anything_is_written(ask, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as where it is not installed
+    with pytest.raises(InputError, match="strategy zero2 needs DeepSpeed; it is not installed"):
+        check(ask(tmp_path, "moelora", 2, strategy="zero2"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_strategy_is_recorded_and_needs_processes_to_share_with(ask, tmp_path):
+    found = [resolve(ask(tmp_path, "moelora", 2, strategy=strategy)).settings["strategy"] for strategy in STRATEGIES]
+    assert found == ["ddp", "fsdp", "zero2"]
+    with pytest.raises(InputError, match="strategy fsdp must have at least 2 processes; got 1"):
+        resolve(ask(tmp_path, strategy="fsdp"))
+    with pytest.raises(InputError, match=r"Unknown strategy 'fspd'\. Did you mean 'fsdp'"):
+        ask(tmp_path, processes=2, strategy="fspd")
+
+
+def test_a_method_that_does_not_say_it_works_on_cut_parameters_is_refused(ask, tmp_path, monkeypatch):
+    monkeypatch.setattr(Lora, "shardable", False)
+    with pytest.raises(InputError, match="must have a method that works on cut parameters; lora does not"):
+        resolve(ask(tmp_path, "lora", 2, strategy="fsdp"))
 
 
 def test_no_setting_of_a_method_or_backbone_hides_one_of_the_trainer():

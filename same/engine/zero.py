@@ -1,0 +1,87 @@
+"""ZeRO-2 through DeepSpeed: gradients and optimiser state are cut over the processes. Never run by this project.
+
+DeepSpeed keeps one flat piece of all gradients on each process. A whole gradient is fetched and written back by its
+public calls between backward and step, so a method may edit gradients. The finished update of a parameter exists on
+no process before it is joined in the base precision, so nothing may be done after the step.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from same.engine.updates import Moment
+from same.errors import InputError
+
+
+def require_deepspeed() -> None:
+    """Refuse where DeepSpeed or its GPUs are missing.
+
+    Raises:
+        InputError: it is not installed, or there is no GPU.
+    """
+    if importlib.util.find_spec("deepspeed") is None:
+        raise InputError(
+            "strategy zero2 needs DeepSpeed; it is not installed. Use pip install 'same-workbench[deepspeed]', or "
+            "--strategy ddp or fsdp."
+        )
+    if not torch.cuda.is_available():
+        raise InputError("strategy zero2 needs GPUs; none was found. Use --strategy ddp or fsdp.")
+
+
+class ZeroUpdates:
+    """DeepSpeed's engine around the model, for one task; arguments as of `updates_for`.
+
+    Args:
+        rows: of a part of a batch, on one process.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        before: Moment,
+        after: Moment,
+        rows: int,
+    ) -> None:
+        config = {
+            "train_micro_batch_size_per_gpu": rows,
+            "gradient_accumulation_steps": 1,  # the boundary is set by hand
+            "zero_optimization": {"stage": 2},
+            "zero_allow_untested_optimizer": True,
+        }
+        import deepspeed
+        from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
+
+        self._fetch: Any = safe_get_full_grad
+        self._write_back: Any = safe_set_full_grad
+        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._before, self._after = before, after
+
+    def part(self, last: bool) -> AbstractContextManager[None]:
+        self.model.set_gradient_accumulation_boundary(is_boundary=last)
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        self.model.backward(loss)
+
+    def step(self, clip: float) -> None:
+        for parameter in self._parameters:
+            parameter.grad = self._fetch(parameter)
+        if clip:
+            torch.nn.utils.clip_grad_norm_(self._parameters, clip)
+        self._before()
+        for parameter in self._parameters:
+            edited, parameter.grad = parameter.grad, None
+            self._write_back(parameter, edited)
+        self.model.step()
+        self._after()
+
+    def close(self) -> None:
+        self.model.destroy()
