@@ -52,9 +52,11 @@ class PlainUpdates:
         )
 
     def part(self, last: bool) -> AbstractContextManager[None]:
-        # FSDP2's model has no such switch: it sums, and cuts, the gradients of every part.
+        if last:
+            return nullcontext()
+        # Does nothing on FSDP2's shards: there the gradients of every part are summed and cut, which costs no memory.
         waiting: AbstractContextManager[None] = self._accelerator.no_sync(self.model)
-        return nullcontext() if last else waiting
+        return waiting
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()

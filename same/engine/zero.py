@@ -1,8 +1,8 @@
 """ZeRO-2 through DeepSpeed: gradients and optimiser state are cut over the processes. Never run by this project.
 
 DeepSpeed keeps one flat piece of all gradients on each process. A whole gradient is fetched and written back by its
-public calls between backward and step, so a method may edit gradients. The finished update of a parameter exists on
-no process before it is joined in the base precision, so nothing may be done after the step.
+public calls between backward and step, so a method may edit gradients. The optimiser changes flat pieces too, which cut
+across parameters, and moves every expert's, so nothing can be done exactly after the step.
 """
 
 from __future__ import annotations
