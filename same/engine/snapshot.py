@@ -81,7 +81,7 @@ def restore(session: Session, folder: SealedFolder) -> None:
     """
     folder.verify()
     if isinstance(session.model, PeftModel):
-        weights = load_file(folder.file(ADAPTER), device=str(session.processes.device))
+        weights = load_file(folder.file(ADAPTER))
         outcome = set_peft_model_state_dict(session.model, cut_like(session.model, weights))
         if outcome.unexpected_keys:
             raise SnapshotError(
