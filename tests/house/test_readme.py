@@ -63,7 +63,7 @@ def test_the_method_shown_is_one(
     make_llava: Callable[..., Any], make_batch: Callable[..., Any], tmp_path: Path
 ) -> None:
     method = run(block("class Anchored"), tmp_path).Anchored()
-    model = method.attach(make_llava(), Tiny())
+    model = method.attach(make_llava(), Tiny.layout(Tiny.Config()))
     method.begin_task(TaskContext(0, "first", 2, 1))
     batch = make_batch()
     loss = model(**batch).loss
