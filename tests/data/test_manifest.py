@@ -12,6 +12,9 @@ from same.errors import InputError, ManifestError
 
 COIN = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
 UCIT = ("imagenet_r", "arxivqa", "vizwiz_caption", "iconqa", "clevr", "flickr30k")
+TRIGAP = (
+    "pmcvqa", "docvqa", "chartqa", "iconqa", "infographicvqa", "arxivqa", "roadside", "chemvqa", "floodnetvqa", "clevr",
+)  # fmt: skip
 GOOD = """
 title: T
 builder: mini
@@ -22,19 +25,23 @@ tasks:
 """
 
 
-def test_mini_coin_has_the_tasks_of_coin_in_order() -> None:
-    benchmark = load_benchmark("mini-coin")
-    assert benchmark.keys == COIN
-    assert "mini-coin" in benchmark_names()
+@pytest.mark.parametrize(("name", "order"), [("mini-coin", COIN), ("mini-ucit", UCIT), ("mini-trigap", TRIGAP)])
+def test_an_embedded_benchmark_has_the_originals_tasks_in_order(name: str, order: tuple[str, ...]) -> None:
+    assert load_benchmark(name).keys == order
+    assert name in benchmark_names()
 
 
-def test_mini_ucit_has_the_tasks_of_ucit_in_order() -> None:
-    benchmark = load_benchmark("mini-ucit")
-    assert benchmark.keys == UCIT
-    assert [task.scorer for task in benchmark.tasks] == ["classes", "choice", "caption", "exact", "exact", "caption"]
+def test_mini_ucit_has_the_scorers_of_ucit() -> None:
+    scorers = [task.scorer for task in load_benchmark("mini-ucit").tasks]
+    assert scorers == ["classes", "choice", "caption", "exact", "exact", "caption"]
 
 
-@pytest.mark.parametrize("name", ["mini-coin", "mini-ucit"])
+def test_mini_trigap_takes_other_items_of_the_tasks_it_shares() -> None:
+    streams = {task.draws: task.stream for task in load_benchmark("mini-trigap").tasks if task.draws}
+    assert streams == {"iconqa": 1, "arxivqa": 1, "clevr": 1}
+
+
+@pytest.mark.parametrize("name", ["mini-coin", "mini-ucit", "mini-trigap"])
 def test_every_embedded_task_says_where_it_comes_from(name: str) -> None:
     for task in load_benchmark(name).tasks:
         assert task.sources, task.key

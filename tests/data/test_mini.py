@@ -26,6 +26,13 @@ FORMATS = {
     "iconqa": r"[a-z]+|[1-9]",
     "clevr": r"\d",
     "flickr30k": r"(A person is|Two people are) [a-z ]+ next to an? [a-z]+ (on|by) [a-z ]+\.",
+    "pmcvqa": r"[A-D]",
+    "docvqa": r"[A-Z][a-z]+|[1-9]\d?",
+    "chartqa": r"\d\d|\d\.\d|[A-Z]{2}|Yes|No",
+    "infographicvqa": r"\d\d|\d\.\d|\d{1,2}M|(19|20)\d\d",
+    "roadside": r"[A-Z][a-z]+( [a-z]+)*|[0-3]",
+    "chemvqa": r"[0-4]|Yes|No|C\d?H\d*(Cl?\d?)?N?\d?O?\d?S?\d?",
+    "floodnetvqa": r"(non )?flooded|[0-4]|Yes|No",
 }
 TASKS = tuple(FORMATS)
 WHOLE_SENTENCE = re.compile(r"[A-Z].* .*\.")
@@ -76,7 +83,7 @@ def test_streams_give_other_items_of_one_seed():
     assert len({sample.image.tobytes() for sample in (plain, first, other)}) == 3
 
 
-@pytest.mark.parametrize("task", ["scienceqa", "arxivqa"])
+@pytest.mark.parametrize("task", ["scienceqa", "arxivqa", "pmcvqa"])
 def test_letters_name_the_option_that_the_sentence_names(task):
     for sample in items(task, "train"):
         options = dict(re.findall(r"^([A-E])\. (.+)$", sample.question, re.MULTILINE))

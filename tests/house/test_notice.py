@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from same.data.manifest import load_benchmark
+from same.data.mini import pmcvqa
 from same.data.mini._captions import PLACES
 from same.data.mini._world import installed, photographs
 
@@ -17,10 +18,11 @@ TABLES = {
     "gapminder": "gapminder",
     "world cities": "world_cities",
     "films": "movies_data",
+    "order lines": "sample_superstore",
 }  # ours to the package's name
 
 
-BENCHMARKS = ("mini-coin", "mini-ucit")
+BENCHMARKS = ("mini-coin", "mini-ucit", "mini-trigap")
 USED = [
     (name, source.name) for name in BENCHMARKS for source in load_benchmark(name).sources if source.name in TABLES
 ]  # benchmark and table
@@ -66,3 +68,23 @@ def test_tables_bear_the_licence_that_their_package_records(benchmark: str, sour
     licence = {"CC0-1.0": "CC0"}.get(expression, expression.replace("-", " "))
     assert notes(benchmark)[source].startswith(licence)
     assert re.search(rf"\b{module}\b[^:]*:[^:]*{re.escape(licence)}", NOTICE)
+
+
+@pytest.mark.parametrize("file", ["first_5K.smi", "jacksboro_fault_dem.npz"])
+def test_molecules_and_hills_are_credited_by_their_files(file: str) -> None:
+    assert file in NOTICE
+    assert any(file in note for note in notes("mini-trigap").values())
+
+
+@pytest.mark.parametrize("file", [file for file, _ in pmcvqa.TISSUES.values()])
+def test_every_medical_photograph_is_credited_by_name(file: str) -> None:
+    assert re.search(rf"\b{Path(file).stem}\b", NOTICE)
+    assert Path(file).stem in notes("mini-trigap")["medical photographs"]
+
+
+def test_the_brain_template_is_credited_with_its_terms() -> None:
+    description = installed("nilearn", "datasets", "description", "icbm152_2009.rst").read_text(encoding="utf-8")
+    address = re.search(r"https?://(www\.bic\S+ICBM152NLin2009)\s", description)
+    assert address is not None
+    assert f"https://{address[1]}" in NOTICE
+    assert notes("mini-trigap")["icbm 152 template"].startswith("unverified: permissive notice")
