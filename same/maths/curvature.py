@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from same.maths.scaling import DirectionScaling
 from same.maths.spectrum import Energy, Spectrum
+
+CurvatureGain = Literal["damped", "root"]
 
 
 def damping_value(spectrum: Spectrum, damping: float, *, absolute: bool = False) -> float:
@@ -16,7 +21,7 @@ def damping_value(spectrum: Spectrum, damping: float, *, absolute: bool = False)
         raise ValueError(f"damping must be positive; got {damping}. Larger protects less; 1 is the mean eigenvalue.")
     if absolute:
         return damping
-    return damping * max(spectrum.mean_eigenvalue, torch.finfo(torch.float64).tiny)
+    return damping * max(spectrum.mean_eigenvalue, torch.finfo(spectrum.eigenvalues.dtype).tiny)
 
 
 def damped_gains(eigenvalues: Float[Tensor, " k"], damping: float) -> Float[Tensor, " k"]:
@@ -32,15 +37,20 @@ def curvature_scaling(
     energy: Energy = "squared",
     damping_absolute: bool = False,
     normalise: bool = True,
+    gain: CurvatureGain = "damped",
 ) -> DirectionScaling:
     """P of ΔA ← ΔA P.
 
     Source: SAME, curvature-aware scaling: (Σ_k + μI)^{-1} on the k leading directions and 1/μ elsewhere; `normalise`
-    multiplies it by μ, so that unseen directions keep their full step.
+    multiplies it by μ, so that unseen directions keep their full step. "root" has √σ for σ, as published code, and a
+    relative μ then is in units of √(mean σ).
     """
     rank = spectrum.rank(energy_threshold, energy)
     mu = damping_value(spectrum, damping, absolute=damping_absolute)
-    gains = damped_gains(spectrum.eigenvalues[:rank], mu)
+    values = spectrum.eigenvalues[:rank]
+    if gain == "root":
+        values, mu = values.sqrt(), mu if damping_absolute else damping * math.sqrt(mu / damping)
+    gains = damped_gains(values, mu)
     return DirectionScaling(spectrum.eigenvectors[:, :rank], gains, 1.0 if normalise else 1.0 / mu)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -23,6 +24,10 @@ class DirectionScaling:
         dim = self.basis.shape[0]
         identity = eye(dim, dtype=self.basis.dtype, device=self.basis.device)
         return self.scale * (identity + (self.basis * (self.gains - 1)) @ self.basis.T)
+
+    def root(self) -> DirectionScaling:
+        """P^{1/2}, symmetric as P is: applied twice it is P."""
+        return DirectionScaling(self.basis, self.gains.sqrt(), math.sqrt(self.scale))
 
     def compile(self) -> DirectionScaling | DenseScaling:
         """The cheaper of two equal forms: two thin products, or one square product."""
