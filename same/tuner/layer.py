@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from same.errors import InputError
 from same.tuner.config import MoELoraConfig
-from same.tuner.kernel import moe_lora
+from same.tuner.kernel import moe_lora, routing_weights
+from same.tuner.mixed import mixed_factors
 from same.tuner.observe import current_observation
+from same.tuner.routing import Passes, pooled_logits
 
 
 class MoELoraLinear(nn.Module, BaseTunerLayer):
@@ -31,8 +33,11 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
     active_adapters: Any
     disable_adapters: bool
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: MoELoraConfig) -> None:
+    def __init__(
+        self, base_layer: nn.Module, adapter_name: str, config: MoELoraConfig, passes: Passes | None = None
+    ) -> None:
         super().__init__()
+        self.passes = passes or Passes()
         self.base_layer = base_layer
         base: Any = self.get_base_layer()
         self.in_features, self.out_features = int(base.in_features), int(base.out_features)
@@ -118,6 +123,39 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
             self._experts = active
             self._rows = torch.tensor(active, device=self.router.device)
 
+    def weigh(self, logits: Tensor) -> Tensor:
+        """ω of logits [..., n], by the rule of training or of inference."""
+        config = self.settings[self.adapter]
+        if config.inference == "flat_top_2" and not self.training:
+            return routing_weights(logits / config.num_experts, 2)
+        return routing_weights(logits, config.top_k)
+
+    def route(self, x: Tensor, valid: Tensor | None = None, experts: Tensor | None = None) -> Tensor:
+        """ω [groups, n]: a row for each token, each sample, or one for the batch.
+
+        Args:
+            x: inputs [..., d], in the dtype to compute in.
+            valid: True for tokens that are not padding [...]; None for all.
+            experts: numbers of those that take part; None for all.
+        """
+        logits = x @ self.router.to(x.dtype).T
+        if experts is not None:
+            logits = logits[..., experts]
+        routing = self.settings[self.adapter].routing
+        return self.weigh(logits.flatten(0, -2) if routing == "token" else pooled_logits(logits, valid, routing))
+
+    def _given_weights(self, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """ω where it is not simply each token's own; None leaves it to the kernel."""
+        config = self.settings[self.adapter]
+        if config.routing == "token" and config.layer == "experts" and config.inference == "as_trained":
+            return None
+
+        def make() -> Tensor:
+            with torch.autocast(x.device.type, enabled=False):
+                return self.route(x.to(dtype), self.passes.valid(x), self._rows)
+
+        return make() if config.routing == "token" else self.passes.once(self, make)
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if kwargs.pop("adapter_names", None) is not None:
             raise InputError("adapter_names must be left out: all rows of a batch use one adapter.")
@@ -127,19 +165,26 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         observation = current_observation()
         if observation is not None:
             observation.record(self, x)
-        factors_a, factors_b = self.experts_a, self.experts_b
+        factors_a: list[Tensor] = [*self.experts_a]
+        factors_b: list[Tensor] = [*self.experts_b]
         if self._experts is not None:
             factors_a, factors_b = [factors_a[i] for i in self._experts], [factors_b[i] for i in self._experts]
+        factors_a = [a.detach() if i in self._rest else a for i, a in enumerate(factors_a)]
+        factors_b = [b.detach() if i in self._rest else b for i, b in enumerate(factors_b)]
         config = self.settings[self.adapter]
+        scaling, weights = config.lora_alpha / config.r, self._given_weights(x, result.dtype)
+        if weights is not None and config.layer == "mixed_factors":
+            return mixed_factors(x, result, weights, factors_a, factors_b, scaling=scaling)
         result = self.kernel(
             x,
             result,
             self.router,
-            [a.detach() if i in self._rest else a for i, a in enumerate(factors_a)],
-            [b.detach() if i in self._rest else b for i, b in enumerate(factors_b)],
-            scaling=config.lora_alpha / config.r,
+            factors_a,
+            factors_b,
+            scaling=scaling,
             top_k=config.top_k,
             experts=self._rows,
+            weights=weights,
         )
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from peft.config import PeftConfig
@@ -11,6 +12,7 @@ from torch import nn
 from same.errors import InputError
 from same.tuner.config import MoELoraConfig
 from same.tuner.layer import MoELoraLinear
+from same.tuner.routing import Passes
 
 
 class MoELoraModel(BaseTuner):
@@ -19,6 +21,14 @@ class MoELoraModel(BaseTuner):
     prefix: str = "lora_"
     tuner_layer_cls = MoELoraLinear
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+        self.passes = Passes()
+        model.register_forward_pre_hook(self.passes.see, with_kwargs=True)
+
+    def _enable_peft_forward_hooks(self, *_args: Any, **_kwargs: Any) -> AbstractContextManager[None]:
+        """Entered by PEFT around a forward pass or a generation."""
+        return self.passes.call()
 
     def _prepare_adapter_config(self, peft_config: MoELoraConfig, model_config: dict[str, Any]) -> PeftConfig:
         if peft_config.target_modules is None:
@@ -41,7 +51,7 @@ class MoELoraModel(BaseTuner):
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         if not (hasattr(base, "in_features") and hasattr(base, "out_features")):
             raise InputError(f"target_modules must match linear layers only; {current_key} is {type(base).__name__}.")
-        layer = MoELoraLinear(target, adapter_name, peft_config)
+        layer = MoELoraLinear(target, adapter_name, peft_config, self.passes)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

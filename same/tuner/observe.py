@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from same.maths.covariance import CovarianceSettings, CovarianceTracker
-from same.tuner.kernel import routing_weights
+from same.tuner.routing import spread
 
 if TYPE_CHECKING:
     from same.tuner.layer import MoELoraLinear
@@ -52,7 +52,8 @@ def _always(_name: str) -> bool:
 class Observation:
     """Sums over tokens: Σω, how often an expert is the largest, Σω‖x‖², tokens; and Σxxᵀ once per distinct input.
 
-    ω is what the router says of all experts, also of those that rest, so that a resting expert can be wanted back.
+    ω is what the router says of all experts, also of those that rest, so that a resting expert can be wanted back: of
+    each token, or of the sample or the batch it is in where the layer routes those.
 
     Args:
         model: holds MoE-LoRA layers.
@@ -121,16 +122,15 @@ class Observation:
         with torch.autocast(x.device.type, enabled=False):
             if place.first_of_input and place.input_key in self.trackers:
                 self.trackers[place.input_key].update(x, valid)
-            self._record_routing(layer, place.row, x, valid.reshape(-1))
+            self._record_routing(layer, place.row, x, valid)
 
     def _record_routing(self, layer: MoELoraLinear, row: int, x: Tensor, valid: Tensor) -> None:
-        router = layer.router
-        rows = x.detach().reshape(-1, x.shape[-1]).to(router.dtype)
-        rows = torch.where(valid[:, None], rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
-        omega = routing_weights(rows @ router.T, layer.settings[layer.adapter].top_k)
-        count = valid.to(omega.dtype)
+        inputs = x.detach().to(layer.router.dtype)
+        inputs = torch.where(valid[..., None], inputs, torch.zeros((), dtype=inputs.dtype, device=inputs.device))
+        omega = spread(layer.route(inputs, valid), valid.numel())
+        count = valid.reshape(-1).to(omega.dtype)
         self.weight[row] += count @ omega
-        self.energy[row] += rows.square().sum(-1) @ omega
+        self.energy[row] += inputs.square().sum(-1).reshape(-1) @ omega
         self.largest[row].index_add_(0, omega.argmax(-1), count.to(self.largest.dtype))
         self.tokens[row] += valid.sum()
 

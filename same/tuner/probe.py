@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from same.errors import SnapshotError
-from same.tuner.kernel import routing_weights
 from same.tuner.layer import MoELoraLinear
 from same.tuner.observe import moe_layers
 
@@ -50,8 +49,12 @@ def recorded_inputs(
 
 @torch.no_grad()
 def routing_of(layer: MoELoraLinear, inputs: Tensor) -> Tensor:
-    """ω of each token over all experts, as the layer's router gives it: inputs [tokens, d] to [tokens, n]."""
-    return routing_weights(inputs.to(layer.router) @ layer.router.T, layer.settings[layer.adapter].top_k)
+    """ω that the layer's router gives each token by itself, over all experts: inputs [tokens, d] to [tokens, n].
+
+    Where the layer routes samples or batches this is not what the token's answer was made with, which a few chosen
+    tokens cannot tell.
+    """
+    return layer.weigh(inputs.to(layer.router) @ layer.router.T)
 
 
 @dataclass(frozen=True)

@@ -166,8 +166,8 @@ def test_bad_input_is_named(adapted, make_llava):
         layer.set_active(torch.zeros(4, dtype=torch.bool))
     with pytest.raises(InputError, match="merged"):
         layer.merge()
-    with pytest.raises(InputError, match="routing must be one of token"):
-        MoELoraConfig(routing="batch")
+    with pytest.raises(InputError, match="routing must be one of token, sample, batch; got 'row'"):
+        MoELoraConfig(routing="row")
     with pytest.raises(InputError, match="top_k"):
         MoELoraConfig(num_experts=4, top_k=5)
     with pytest.raises(InputError, match="target_modules"):
