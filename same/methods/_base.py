@@ -119,6 +119,19 @@ class MethodConfig:
         return {}
 
 
+class Presets(type):
+    """Of a Config with presets: one that is named supplies the settings that are not given, which always win.
+
+    So what a run records, and its fingerprint, are the values in force. `PRESETS` has only what differs from the
+    fields' own defaults.
+    """
+
+    PRESETS: Mapping[str, Mapping[str, Any]]
+
+    def __call__(cls, *args: Any, **settings: Any) -> Any:
+        return super().__call__(*args, **{**cls.PRESETS.get(settings.get("preset", ""), {}), **settings})
+
+
 class Method:
     """A method; every moment has a default that does nothing, so a subclass writes only what it changes."""
 

@@ -23,14 +23,15 @@ class ExpertConfig(MethodConfig):
         num_experts: experts a layer.
         rank: of each expert.
         alpha: the experts' weighted sum is scaled by alpha / rank.
-        routing: what the experts are weighed for.
-        top_k: experts kept a token (none: all).
+        routing: what the experts are weighed for: each token, the mean of a sample's valid tokens, or that of the
+            batch (an answer then depends on its batch mates: for comparison).
+        top_k: experts kept for each of those (none: all).
     """
 
     num_experts: int = 8
     rank: int = 8
     alpha: float = 16.0
-    routing: Literal["token"] = "token"
+    routing: Literal["token", "sample", "batch"] = "token"
     top_k: int | None = None
 
     def __post_init__(self) -> None:
@@ -77,10 +78,15 @@ class ExpertMethod(Method):
             routing=self.config.routing,
             top_k=self.config.top_k,
             target_modules=backbone.targets,
+            **self.form(),
         )
         self.layout, self.input_key = backbone, backbone.input_key
         self.model = get_peft_model(model, config)
         return self.model
+
+    def form(self) -> dict[str, Any]:
+        """Settings of the adapter where a layer is not the weighted sum of experts."""
+        return {}
 
     @property
     def attached(self) -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from same.maths.curvature import scale_output_factors
 from same.maths.scaling import Scaling
@@ -42,6 +43,7 @@ class InputGroup:
     _routers: Tensor | None = None
     _experts_a: Tensor | None = None
     _experts_b: list[Tensor] = field(default_factory=list)
+    _moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of resting router rows, by layer position
 
     def set_active(self, position: int, mask: Tensor | None, *, keep: bool = False) -> None:
         """Let only the experts that `mask` marks train in one layer; None lets all of them."""
@@ -80,9 +82,18 @@ class InputGroup:
                 torch._foreach_copy_(gradients, list(scaled.unbind()))
 
     @torch.no_grad()
-    def remember(self, updates: bool) -> None:
-        """Keep what a step is compared with: all weights under a rule, and routers whose experts rest."""
+    def remember(self, optimizer: Optimizer, updates: bool) -> None:
+        """Keep what a step is compared with: all weights under a rule, and routers whose experts rest.
+
+        Of those also the optimiser's moments. A router is one parameter, so they can only be put back after the step:
+        those kept number by number, as AdamW's and SGD's are. Moments quantised in blocks (8-bit optimisers) share
+        their scale with neighbours and decay; the weights stay all the same. The count of steps is the router's.
+        """
         rules = self.rules
+        self._moments = {
+            position: {name: value[rows] for name, value in _moments(optimizer, self.layers[position].router).items()}
+            for position, rows in self.resting.items()
+        }
         self._updates, self._routers, self._experts_a = updates, None, None
         self._experts_b = []
         if self.resting or (updates and rules.router is not None):
@@ -95,8 +106,11 @@ class InputGroup:
             ]
 
     @torch.no_grad()
-    def scale_updates_(self) -> None:
-        """W ← W_old + (W − W_old) P, whatever the optimiser did; router rows of resting experts stay."""
+    def scale_updates_(self, optimizer: Optimizer) -> None:
+        """W ← W_old + (W − W_old) P, whatever the optimiser did; router rows of resting experts and their moments stay.
+
+        Moments that began with this step are 0 in those rows.
+        """
         rules = self.rules
         if self._routers is not None:
             weights = local(self._router_weights())
@@ -105,6 +119,8 @@ class InputGroup:
             old = self._routers.split([len(weight) for weight in weights])
             for position, rows in self.resting.items():
                 weights[position][rows] = old[position][rows]
+                for name, value in _moments(optimizer, self.layers[position].router).items():
+                    value[rows] = self._moments[position].get(name, torch.zeros_like(value[rows]))
         if self._experts_a is not None and rules.experts is not None:
             _scale_update_(local(self._trained_a()), self._experts_a, rules.experts)
         if self._experts_b and rules.root is not None:
@@ -124,6 +140,16 @@ class InputGroup:
 
     def _trained_a(self) -> list[Tensor]:
         return [layer.experts_a[expert] for layer in self.layers for expert in layer.trained_experts]
+
+
+def _moments(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What the optimiser keeps for each number of a parameter that this process holds."""
+    kept = {
+        name: value
+        for name, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape and value.is_floating_point()
+    }
+    return dict(zip(kept, local(kept.values()), strict=True))
 
 
 def _scale_gradients_(parameters: Sequence[Tensor], rule: Scaling) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from same.methods._stabilised import StabilisedConfig, StabilisedMethod
+from same.methods._rules import StabilisedConfig
+from same.methods._stabilised import StabilisedMethod
 
 
 class SamePlus(StabilisedMethod):
@@ -21,7 +22,7 @@ class SamePlus(StabilisedMethod):
 
         preset: Literal["plus"] = "plus"
         energy_threshold: float = 1.0
-        router_geometry: Literal["history", "running"] = "history"
+        router_geometry: Literal["history", "running", "batch"] = "history"
         gain: Literal["inverse", "damped", "zero", "clamped", "none"] = "damped"
         curvature_on: Literal["A", "AB", "none"] = "AB"
-        apply_to: Literal["gradient", "update", "both"] = "both"
+        apply_to: Literal["gradient", "update", "both", "coordinates"] = "both"

@@ -29,14 +29,15 @@ def test_presets_differ_as_the_methods_say():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"preset": "reference"}, "preset must be one of paper"),
+        ({"preset": "public"}, "preset must be one of paper, reference"),
         ({"covariance": "dense"}, "covariance must be one of exact, nystrom, frequent_directions, incremental"),
         ({"exact_max_dim": -1}, "exact_max_dim must be at least 0"),
         ({"sketch_size": 0}, "sketch_size must be at least 1"),
         ({"token_stride": 0}, "token_stride must be at least 1"),
         ({"energy": "cubed"}, "energy must be one of squared, eigenvalue"),
-        ({"apply_to": "coordinates"}, "apply_to must be one of gradient, update, both"),
-        ({"routing": "batch"}, "routing must be one of token"),
+        ({"apply_to": "weight"}, "apply_to must be one of gradient, update, both, coordinates"),
+        ({"routing": "row"}, "routing must be one of token, sample, batch"),
+        ({"layer": "mixed_factors"}, "preset=reference"),
         ({"gain": "soft"}, "gain must be one of inverse, damped, zero, clamped, none"),
         ({"energy_threshold": 0.0}, "energy_threshold"),
         ({"damping": -1.0}, "damping must be positive"),
