@@ -21,7 +21,8 @@ def damping_value(spectrum: Spectrum, damping: float, *, absolute: bool = False)
         raise ValueError(f"damping must be positive; got {damping}. Larger protects less; 1 is the mean eigenvalue.")
     if absolute:
         return damping
-    return damping * max(spectrum.mean_eigenvalue, torch.finfo(spectrum.eigenvalues.dtype).tiny)
+    least = math.sqrt(torch.finfo(spectrum.eigenvalues.dtype).tiny)  # of no energy, so that μ has an inverse
+    return damping * max(spectrum.mean_eigenvalue, least)
 
 
 def damped_gains(eigenvalues: Float[Tensor, " k"], damping: float) -> Float[Tensor, " k"]:

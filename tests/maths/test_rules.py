@@ -9,6 +9,7 @@ from same.maths.covariance import CovarianceTracker
 from same.maths.curvature import curvature_scaling, damping_value, degradation, scale_output_factors
 from same.maths.routing import GAINS, router_gains, router_scaling, sliding_mean
 from same.maths.scaling import DirectionScaling
+from same.maths.spectrum import Spectrum
 
 D = 8
 
@@ -110,6 +111,64 @@ def test_both_forms_of_a_scaling_are_equal(rank):
     thin = DirectionScaling(spectrum.eigenvectors[:, :rank], gains, 0.7)
     torch.testing.assert_close(thin.apply(delta()), delta() @ thin.matrix())
     torch.testing.assert_close(thin.compile().apply(delta()), thin.apply(delta()))
+
+
+@given(
+    values=st.lists(st.floats(0, 1e4), min_size=1, max_size=D),
+    threshold=st.sampled_from([0.5, 0.9, 0.99, 1.0]),
+    gain=st.sampled_from(["damped", "root"]),
+    damping=st.floats(1e-3, 10),
+    absolute=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_root_applied_twice_is_the_rule_for_any_spectrum(values, threshold, gain, damping, absolute):
+    """From zero covariance to all d directions; P stays symmetric with eigenvalues in (0, 1]."""
+    eigenvalues = torch.tensor(sorted(values, reverse=True), dtype=torch.float64)
+    basis = past()[1].eigenvectors[:, : len(values)]
+    spectrum = Spectrum(eigenvalues, basis, 5.0, float(eigenvalues.sum()))
+    scaling = curvature_scaling(
+        spectrum, damping=damping, energy_threshold=threshold, damping_absolute=absolute, gain=gain
+    )
+    torch.testing.assert_close(scaling.root().apply(scaling.root().apply(delta())), scaling.apply(delta()))
+    found = torch.linalg.eigvalsh(scaling.root().matrix())
+    assert found.min() > 0
+    assert found.max() <= 1 + 1e-12
+    literal = curvature_scaling(spectrum, damping=2.0, energy_threshold=1.0, damping_absolute=True, normalise=False)
+    torch.testing.assert_close(literal.root().matrix() @ literal.root().matrix(), literal.matrix())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gain", ["damped", "inverse", "clamped"])
+def test_no_energy_asks_for_nothing(gain, dtype):
+    basis = torch.eye(D, dtype=dtype)
+    spectrum = Spectrum(torch.zeros(D, dtype=dtype), basis, 3.0, 0.0)
+    for each in ("damped", "root"):
+        scaling = curvature_scaling(spectrum, damping=0.3, energy_threshold=0.9, gain=each)
+        torch.testing.assert_close(scaling.matrix(), basis)
+    torch.testing.assert_close(router_scaling(spectrum, gain=gain, energy_threshold=0.9).matrix(), basis)
+
+
+def test_the_root_gain_is_the_damped_inverse_of_the_root():
+    spectrum = past()[1]
+    scaling = curvature_scaling(
+        spectrum, damping=0.9, energy_threshold=1.0, damping_absolute=True, normalise=False, gain="root"
+    )
+    square = (spectrum.eigenvectors * spectrum.eigenvalues.sqrt()) @ spectrum.eigenvectors.T
+    torch.testing.assert_close(scaling.matrix(), torch.linalg.inv(square + 0.9 * torch.eye(D, dtype=torch.float64)))
+
+
+@given(rank=st.integers(1, 2 * D), experts=st.integers(1, 3), damping=st.floats(1e-3, 10))
+@settings(max_examples=30, deadline=None)
+def test_the_output_rule_is_symmetric_and_shrinks_for_any_rank(rank, experts, damping):
+    """Also above the width, where A C Aᵀ is singular."""
+    spectrum = past()[1]
+    inputs = torch.randn(experts, rank, D, dtype=torch.float64, generator=torch.Generator().manual_seed(rank))
+    units = torch.eye(rank, dtype=torch.float64).expand(experts, -1, -1)
+    found = scale_output_factors(units, inputs, spectrum.eigenvectors * spectrum.eigenvalues.sqrt(), damping)
+    torch.testing.assert_close(found, found.mT)
+    values = torch.linalg.eigvalsh(found)
+    assert values.min() > 0
+    assert values.max() <= 1 + 1e-9
 
 
 def test_degradation_is_the_mean_square_change_of_old_outputs():
