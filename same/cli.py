@@ -24,6 +24,11 @@ app = typer.Typer(
 
 BenchmarkName = Annotated[str, typer.Option("--benchmark", help="Name of a manifest, or path of a .yaml file.")]
 RunPath = Annotated[Path, typer.Option("--run", help="A run folder, as `same train` prints it.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Folder that holds the benchmark's (default: SAME_DATA, or the user's cache)."),
+]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Leave out rows whose picture is missing.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeat.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -44,18 +49,36 @@ def main() -> None:
 def prepare(
     benchmark: BenchmarkName,
     sheet: Annotated[Path | None, typer.Option(help="Also draw examples with question and answer to this PNG.")] = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Build an embedded benchmark's files, or check that a downloaded one is there; prints their folder."""
     from same.data.manifest import load_benchmark
     from same.data.prepare import prepare as build
 
     found = load_benchmark(benchmark)
-    folder = build(found)
+    folder = build(found, data_root)
     if sheet is not None:
         from same.data.sheet import contact_sheet
 
         contact_sheet(found, folder, sheet)
     print(folder)
+
+
+@app.command()
+def doctor(
+    benchmark: BenchmarkName,
+    data_root: DataRoot = None,
+    allow_missing: AllowMissing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Examine a benchmark's files before training: rows, pictures, counts, disk; ends with 1 if it could not start."""
+    from same.data.doctor import examine
+    from same.data.manifest import load_benchmark
+
+    report = examine(load_benchmark(benchmark), data_root, allow_missing)
+    print(json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False) if as_json else report.text())
+    if not report.ready:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -107,6 +130,8 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     checkpoint: Annotated[str | None, typer.Option(help="Folder or hub name of the backbone's weights.")] = None,
     train_items: Annotated[int | None, typer.Option(help="Training rows a task (default: all).")] = None,
     test_items: Annotated[int | None, typer.Option(help="Test rows a task (default: all).")] = None,
+    data_root: DataRoot = None,
+    allow_missing: AllowMissing = False,
     settings: Settings = None,
 ) -> None:
     """Train a method through a benchmark, task by task, evaluating after each; goes on where it was stopped.
@@ -120,7 +145,18 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     if checkpoint is not None:
         values["checkpoint"] = checkpoint
     request = Request(
-        benchmark, method, seed, processes, str(runs.absolute()), backbone, train_items, test_items, values, strategy
+        benchmark,
+        method,
+        seed,
+        processes,
+        str(runs.absolute()),
+        backbone,
+        train_items,
+        test_items,
+        values,
+        strategy,
+        None if data_root is None else str(data_root),
+        allow_missing,
     )
     place = resolve(request).folder
     if running := running_in(place):
@@ -289,11 +325,15 @@ def _summary(folder: Any) -> dict[str, Any]:
 
 def _about(folder: Any) -> dict[str, Any]:
     config = folder.config()
-    return {key: config[key] for key in ("benchmark", "method", "seed", "fingerprint")} | {"run": str(folder.path)}
+    about = {key: config[key] for key in ("benchmark", "method", "seed", "fingerprint")} | {"run": str(folder.path)}
+    return {**about, "left_out": config["settings"].get("left_out", {})}
 
 
 def _title(about: dict[str, Any]) -> str:
-    return f"{about['method']} on {about['benchmark']}, seed {about['seed']}  ({about['run']})"
+    from same.metrics import left_out
+
+    title = f"{about['method']} on {about['benchmark']}, seed {about['seed']}  ({about['run']})"
+    return "\n".join(line for line in (title, left_out(about)) if line)
 
 
 def _print_scores(summary: dict[str, Any]) -> None:

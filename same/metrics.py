@@ -132,3 +132,10 @@ def count_errors(classes: Iterable[str]) -> dict[str, int]:
     """How often each class of `ERRORS` is there, in that order, without those that are not."""
     found = Counter(classes)
     return {name: found[name] for name in ERRORS if found[name]}
+
+
+def left_out(settings: Mapping[str, Any]) -> str:
+    """Say how many rows a run was trained and tested without, as their pictures were missing; "" where none."""
+    found: Mapping[str, Mapping[str, int]] = settings.get("left_out", {})
+    tasks = [f"{key} {' and '.join(f'{n} {split}' for split, n in counts.items())}" for key, counts in found.items()]
+    return f"Left out for missing pictures: {', '.join(tasks)} rows." if tasks else ""

@@ -1,7 +1,7 @@
 """Run folders as tables: the only disk access of the dashboard, and what notebooks draw from.
 
 Tables (pandas) and their columns; indices are 0-based:
-    overview   run, label, benchmark, method, seed, fingerprint, state, tasks, one column a metric, problem
+    overview   run, label, benchmark, method, seed, fingerprint, state, tasks, one column a metric, left_out, problem
     scores     after (-1: before any training), task_index, task, score
     metrics    run, label, metric, value
     routing    run, label, after, layer (a short name), expert, weight
@@ -39,7 +39,8 @@ class Store:
     def overview(self, variant: str = VARIANTS[0]) -> pd.DataFrame:
         """One row a run, damaged ones too, with what is wrong with them."""
         rows = [self._row(run, variant) for run in runs_in(self.runs)]
-        columns = ["run", "benchmark", "method", "seed", "fingerprint", "state", "tasks", *metrics.NAMES, "problem"]
+        columns = ["run", "benchmark", "method", "seed", "fingerprint", "state", "tasks", *metrics.NAMES]
+        columns += ["left_out", "problem"]
         table = pd.DataFrame(rows, columns=columns)
         table.insert(1, "label", _labels(table))
         return table
@@ -48,9 +49,10 @@ class Store:
         benchmark, method, name = run.path.relative_to(self.runs).parts
         seed, _, fingerprint = name.partition("-")
         row: dict[str, Any] = {"run": run.path.relative_to(self.runs).as_posix(), "benchmark": benchmark}
-        row |= {"method": method, "seed": seed, "fingerprint": fingerprint, "tasks": 0, "problem": ""}
+        row |= {"method": method, "seed": seed, "fingerprint": fingerprint, "tasks": 0}
+        row |= {"left_out": "", "problem": ""}
         try:
-            run.config()
+            row["left_out"] = metrics.left_out(run.config()["settings"])
             kinds = [event["kind"] for event in run.events()]
             row["state"] = STATES.get(kinds[-1] if kinds else "", "unfinished")
             row["tasks"] = run.finished()

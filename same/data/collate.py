@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from same.data.dataset import IMAGE_TAG, read_picture
+from same.data.dataset import read_picture
+from same.data.rows import IMAGE_TAG
 from same.errors import InputError
 
 IGNORED = -100

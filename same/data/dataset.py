@@ -1,50 +1,46 @@
-"""Instruction files in LLaVA's format, checked row by row and given as `datasets.Dataset`.
+"""The rows of a task, checked and given as `datasets.Dataset` on Arrow files; pictures stay paths until the batch.
 
-The same code reads a built benchmark and a downloaded one. Pictures stay paths (absolute, checked to exist) until a
-batch is made.
+The same code reads a built benchmark and a downloaded one. A file is read once: its rows are kept as Arrow, named by
+the content of the file, and mapped into memory afterwards, so that their number does not matter.
 """
 
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
+from datasets.arrow_writer import ArrowWriter
 from PIL import Image
+from platformdirs import user_cache_path
 
 from same.data.manifest import Benchmark, Task
+from same.data.references import References, read_references
+from same.data.rows import READERS, RawRow, read_objects
 from same.errors import DataError
 
-IMAGE_TAG = "<image>"
-"""Marks the picture's place in a question; at most once, in the first turn."""
-
-_TEXT = Value("string")
-TRAINING = Features({"id": _TEXT, "image": _TEXT, "conversations": List({"from": _TEXT, "value": _TEXT})})
-TEST = Features(
-    {
-        "question_id": _TEXT,
-        "image": _TEXT,
-        "text": _TEXT,
-        "answer": _TEXT,
-        "answers": List(_TEXT),
-        "answer_bbox": List(Value("float64")),
-        "size": List(Value("int64")),
-    }
-)
+FORM = 1
+"""Changes when the Arrow files change shape."""
+KEPT_IN = ".rows"
+_AT_ONCE = 10_000  # rows whose pictures are looked for together
 
 
-def training_rows(benchmark: Benchmark, task: Task, root: Path, limit: int | None = None) -> Dataset:
+def training_rows(
+    benchmark: Benchmark, task: Task, root: Path, limit: int | None = None, allow_missing: bool = False
+) -> Dataset:
     """The training rows of a task: id, image (absolute path or None), conversations.
 
     Args:
         root: the benchmark's folder, as `prepare` gives it.
         limit: at most this many rows, evenly spread over the file; None for all.
+        allow_missing: leave out rows whose picture is not there; see `left_out`.
 
     Raises:
         DataError: the file, a row or an image is not as it must be; the message names file, row and key.
     """
-    return _rows(benchmark, task, root, task.train, limit, _training_row, TRAINING)
+    return _rows(benchmark, task, root, "train", limit, allow_missing)
 
 
 def test_rows(
@@ -52,6 +48,7 @@ def test_rows(
     task: Task,
     root: Path,
     limit: int | None = None,  # noqa: PT028
+    allow_missing: bool = False,  # noqa: PT028
     images: bool = True,  # noqa: PT028
 ) -> Dataset:
     """The test rows of a task: question_id, image, text, answer, answers, answer_bbox, size; as `training_rows`.
@@ -59,10 +56,25 @@ def test_rows(
     Args:
         images: whether the images must be there; scoring answers needs none.
     """
-    return _rows(benchmark, task, root, task.test, limit, _test_row, TEST, images)
+    return _rows(benchmark, task, root, "test", limit, allow_missing, images)
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # rows of a test set, not a test
+
+
+def left_out(benchmark: Benchmark, root: Path) -> dict[str, dict[str, list[int]]]:
+    """Which rows of each task have a picture that is not there, by split; tasks and splits without are left away.
+
+    Raises:
+        DataError: a file or a row is not as it must be.
+    """
+    found: dict[str, dict[str, list[int]]] = {}
+    for task in benchmark.tasks:
+        for split in READERS:
+            shelf, images = Shelf(), _images(_arrow(benchmark, task, root, split))
+            if missing := [index for index, image in enumerate(images) if image is not None and not shelf.has(image)]:
+                found.setdefault(task.key, {})[split] = missing
+    return found
 
 
 def read_picture(path: str | Path) -> Image.Image:
@@ -74,175 +86,151 @@ def read_picture(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             return opened.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: an image must be readable; got {error}. Replace the file.") from error
 
 
-class _Row:
-    """One row of a file as read; knows how to complain about itself."""
+class Shelf:
+    """Which files there are, each folder listed once: quicker than asking for every file, above all over a network."""
 
-    def __init__(self, file: Path, index: int, content: Any, name_key: str) -> None:
-        self.file, self.index, self.name = file, index, ""
-        self.content: Mapping[str, Any] = content if isinstance(content, Mapping) else {}
-        if not isinstance(content, Mapping):
-            raise self.error("a row", "be a mapping", content)
-        name = content.get(name_key, index if name_key == "id" else None)
-        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-            raise self.error(name_key, "be a text or a whole number", name)
-        self.name = str(name)
+    def __init__(self) -> None:
+        self._folders: dict[str, set[str]] = {}
 
-    def error(self, key: str, must: str, found: Any, advice: str = "Mend the file.") -> DataError:
-        name = f" ({self.name})" if self.name else ""
-        shown = repr(found)
-        shown = shown if len(shown) <= 120 else shown[:117] + "..."
-        return DataError(f"{self.file}: row {self.index}{name}: {key} must {must}; got {shown}. {advice}")
+    def has(self, path: str) -> bool:
+        """Whether the file is there."""
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = set(_files(folder))
+        return name in self._folders[folder]
 
-    def text(self, key: str) -> str:
-        value = self.content.get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(key, "be a non-empty text", value)
-        return value
 
-    def image(self) -> str | None:
-        value = self.content.get("image")
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value:
-            raise self.error("image", "be a path, or left out", value)
-        if Path(value).is_absolute() or ".." in Path(value).parts:
-            raise self.error("image", "be a path inside the image folder", value)
-        return value
+def _files(folder: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if entry.is_file())
+    except OSError:
+        return
 
 
 def _rows(
     benchmark: Benchmark,
     task: Task,
     root: Path,
-    name: str,
+    split: str,
     limit: int | None,
-    read: Callable[[_Row], dict[str, Any]],
-    features: Features,
-    need_images: bool = True,
+    allow_missing: bool,
+    images: bool = True,
 ) -> Dataset:
-    file, images = root / name, root / task.images
-    name_key = next(iter(features))
-    rows: list[dict[str, Any]] = []
-    seen: dict[str, int] = {}
-    for index, content in enumerate(_content(file, benchmark)):
-        row = _Row(file, index, content, name_key)
-        if row.name in seen and features is TEST:  # predictions are keyed by it; public training files repeat theirs
-            raise row.error(name_key, f"differ from every other (row {seen[row.name]} has it)", row.name)
-        seen[row.name] = index
-        rows.append(read(row))
-    if limit is not None:
-        if limit < 1:
-            raise DataError(f"{file}: the number of rows asked for must be at least 1; got {limit}. Ask for more.")
-        count = min(limit, len(rows))
-        rows = [rows[index * len(rows) // count] for index in range(count)]
-    if need_images:
-        _check_images(file, images, rows, name_key, benchmark)
-    for ready in rows:
-        ready["image"] = str((images / ready["image"]).absolute()) if ready["image"] else None
-    return Dataset.from_list(rows, features=features)
+    file = root / getattr(task, split)
+    if limit is not None and limit < 1:
+        raise DataError(f"{file}: the number of rows asked for must be at least 1; got {limit}. Ask for more.")
+    rows = _arrow(benchmark, task, root, split)
+    shelf = Shelf()
+    if allow_missing:
+        there = [index for index, image in enumerate(_images(rows)) if image is None or shelf.has(image)]
+        if not there:
+            raise DataError(
+                f"{file}: some row must have its image in {root / task.images}; all {len(rows)} are missing. "
+                f"{advice(benchmark)}"
+            )
+        rows = rows if len(there) == len(rows) else rows.select(there)
+    if limit is not None and limit < len(rows):
+        rows = rows.select([index * len(rows) // limit for index in range(limit)])
+    if images:
+        _check_images(file, root / task.images, rows, shelf, benchmark)
+    return rows
 
 
-def _content(file: Path, benchmark: Benchmark) -> list[Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{file}: the instruction file must exist; found nothing. {_advice(benchmark)}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{file}: an instruction file must be readable JSON; got {error}. {_advice(benchmark)}"
-        ) from error
-    if not isinstance(content, list) or not content:
-        kind = "an empty list" if content == [] else type(content).__name__
-        raise DataError(f"{file}: an instruction file must be a list of rows; got {kind}. {_advice(benchmark)}")
-    return content
+def _images(rows: Dataset) -> Iterator[str | None]:
+    for batch in rows.with_format("arrow").iter(_AT_ONCE):
+        yield from batch.column("image").to_pylist()
 
 
-def _check_images(file: Path, images: Path, rows: list[dict[str, Any]], name_key: str, benchmark: Benchmark) -> None:
-    wanted = dict.fromkeys(row["image"] for row in rows if row["image"])
-    missing = [name for name in wanted if not (images / name).is_file()]
+def _check_images(file: Path, images: Path, rows: Dataset, shelf: Shelf, benchmark: Benchmark) -> None:
+    missing = dict.fromkeys(image for image in _images(rows) if image is not None and not shelf.has(image))
     if missing:
-        row = next(row for row in rows if row["image"] == missing[0])
+        first = next(row for row in rows if row["image"] in missing)
+        wanted = len({image for image in _images(rows) if image is not None})
+        names = ", ".join(os.path.relpath(image, images.absolute()) for image in list(missing)[:3])
         raise DataError(
-            f"{file}: row {row[name_key]}: image must be a file in {images}; "
-            f"{len(missing)} of {len(wanted)} images are missing, first {', '.join(missing[:3])}. {_advice(benchmark)}"
+            f"{file}: row {next(iter(first.values()))}: image must be a file in {images}; "
+            f"{len(missing)} of {wanted} images are missing, first {names}. {advice(benchmark)}"
         )
 
 
-def _advice(benchmark: Benchmark) -> str:
+def advice(benchmark: Benchmark) -> str:
+    """What helps where files of a benchmark are missing or damaged."""
     if benchmark.builder:
         return f"Remove the folder and run `same prepare --benchmark {benchmark.name}`."
     return f"Complete the download of {benchmark.title}."
 
 
-def _training_row(row: _Row) -> dict[str, Any]:
-    image = row.image()
-    turns = row.content.get("conversations")
-    if not isinstance(turns, list) or not turns or len(turns) % 2:
-        raise row.error("conversations", "be a list of human and gpt turns in pairs", turns)
-    conversations = [_turn(row, turn, index) for index, turn in enumerate(turns)]
-    _check_tags(row, [turn["value"] for turn in conversations], image, "conversations")
-    return {"id": row.name, "image": image, "conversations": conversations}
+def _arrow(benchmark: Benchmark, task: Task, root: Path, split: str) -> Dataset:
+    """All rows of a file, as Arrow on disk mapped into memory; read and checked where they are not there yet."""
+    file, images = root / getattr(task, split), (root / task.images).absolute()
+    references = root / task.references if task.references and split == "test" else None
+    name_key, features, _ = READERS[split]
+    kept = _place(root) / f"{task.key}-{split}-{_digest(benchmark, file, references, str(images))}.arrow"
+    if not kept.is_file():
+        beside = tempfile.NamedTemporaryFile(prefix=f".{kept.name}-", dir=kept.parent, delete=False)  # noqa: SIM115
+        try:
+            with ArrowWriter(features=features, path=beside.name) as writer:
+                for row in _checked(benchmark, file, split, name_key, references):
+                    writer.write(row | {"image": row["image"] and str(images / row["image"])})
+                writer.finalize()
+            os.fsync(beside.fileno())
+            Path(beside.name).replace(kept)
+        finally:
+            beside.close()
+            Path(beside.name).unlink(missing_ok=True)
+    return Dataset.from_file(str(kept))
 
 
-def _turn(row: _Row, turn: Any, index: int) -> dict[str, str]:
-    key = f"conversations[{index}]"
-    speaker = "gpt" if index % 2 else "human"
-    if not isinstance(turn, Mapping) or turn.get("from") != speaker:
-        raise row.error(f"{key}.from", f"be {speaker}", turn.get("from") if isinstance(turn, Mapping) else turn)
-    value = turn.get("value")
-    if not isinstance(value, str) or not value.strip():
-        raise row.error(f"{key}.value", "be a non-empty text", value)
-    return {"from": speaker, "value": value}
+def _checked(
+    benchmark: Benchmark, file: Path, split: str, name_key: str, references: Path | None
+) -> Iterator[dict[str, Any]]:
+    read, seen = READERS[split][2], dict[str, int]()
+    answers: References | None = read_references(references) if references else None
+    for index, content in enumerate(read_objects(file, advice(benchmark))):
+        row = RawRow(file, index, content, name_key)
+        if split == "test":  # predictions are keyed by the name; public training files repeat theirs
+            if row.name in seen:
+                raise row.error(name_key, f"differ from every other (row {seen[row.name]} has it)", row.name)
+            seen[row.name] = index
+        found = read(row)
+        if answers is not None:
+            if row.name not in answers:
+                raise row.error(name_key, f"be one of {references}", row.name)
+            found["answers"] = answers[row.name]
+        yield found
 
 
-def _check_tags(row: _Row, texts: list[str], image: str | None, key: str) -> None:
-    first, later = texts[0].count(IMAGE_TAG), sum(text.count(IMAGE_TAG) for text in texts[1:])
-    if later or first > 1:
-        raise row.error(key, f"hold {IMAGE_TAG} at most once, in the first turn", texts)
-    if first and image is None:
-        raise row.error("image", f"be given where the question holds {IMAGE_TAG}", None)
+def _place(root: Path) -> Path:
+    """Where the Arrow files lie: with the data, or in the user's cache where those cannot be written to."""
+    for place in (root / KEPT_IN, user_cache_path("same-workbench") / "rows"):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(place, os.W_OK):
+            return place
+    raise DataError(f"the folder of the data or the user's cache must be writable; {root} is not. Set XDG_CACHE_HOME.")
 
 
-def _test_row(row: _Row) -> dict[str, Any]:
-    image, text = row.image(), row.text("text")
-    _check_tags(row, [text], image, "text")
-    box = _numbers(row, "answer_bbox", 4)
-    answer = str(row.content["answer_bbox"]) if box and "answer" not in row.content else row.text("answer")
-    answers = row.content.get("answers", [answer])
-    if not isinstance(answers, list) or not answers or not all(isinstance(one, str) for one in answers):
-        raise row.error("answers", "be a list of texts", answers)
-    size = _numbers(row, "size", 2)
-    return {
-        "question_id": row.name,
-        "image": image,
-        "text": text,
-        "answer": answer,
-        "answers": answers,
-        "answer_bbox": box,
-        "size": [int(side) for side in size] if size else None,
-    }
+def _digest(benchmark: Benchmark, file: Path, references: Path | None, *about: str) -> str:
+    digest = hashlib.sha256("\n".join((str(FORM), *about)).encode())
+    for path in _given(file, references):
+        try:
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except FileNotFoundError:
+            raise DataError(f"{path}: the instruction file must exist; found nothing. {advice(benchmark)}") from None
+        except OSError as error:
+            raise DataError(
+                f"{path}: an instruction file must be readable; got {error}. {advice(benchmark)}"
+            ) from error
+    return digest.hexdigest()[:16]
 
 
-def _numbers(row: _Row, key: str, count: int) -> list[float] | None:
-    """A list of numbers, or such a list written out as text; None where the row has none."""
-    given = row.content.get(key)
-    if given is None:
-        return None
-    try:
-        numbers = list(_floats(json.loads(given) if isinstance(given, str) else given))
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        numbers = []
-    if len(numbers) != count:
-        raise row.error(key, f"hold {count} numbers", given)
-    return numbers
-
-
-def _floats(values: Any) -> Iterator[float]:
-    for value in values:
-        if isinstance(value, bool | str) or not math.isfinite(number := float(value)):
-            raise ValueError(value)
-        yield number
+def _given(file: Path, references: Path | None) -> Iterable[Path]:
+    return (file,) if references is None else (file, references)

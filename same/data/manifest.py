@@ -20,16 +20,25 @@ from same.errors import InputError, ManifestError
 BUILDERS = {"mini": "same.data.mini"}
 """Names a manifest may give as `builder`, and the package that draws their items."""
 
+SEEN = ("questions", "pictures", "nothing", "unverified")
+"""What a base model can have seen of a task: its questions (with the pictures), its pictures alone, or nothing."""
+
 _PLACES = (Path(__file__).parents[2] / "data_manifests", Path(__file__).parents[1] / "data_manifests")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A place the data come from: a package or a public data set."""
+    """A place the data come from: a package or a public data set.
+
+    Args:
+        licence: its terms in a few words; `unverified` where they are not certain.
+        credit: the line to print beside anything that shows its pictures; default the name and the licence.
+    """
 
     name: str
     licence: str
     url: str = ""
+    credit: str = ""
     note: str = ""
 
 
@@ -49,8 +58,12 @@ class Task:
         train_items, test_items: rows in the files; None where the manifest does not promise a number.
         draws: stem of the builder's file that draws its items; empty where that is the key.
         stream: which of the builder's streams of items it takes, so that two benchmarks can draw from one file.
+        references: file of further reference answers, as `same.data.references` reads it; none where left out.
         chance: score of answering the commonest training answer to a question's wording, in [0, 1]; None where not
             known.
+        seen_by_base: what of it was in the tuning data of the benchmark's `base_model`: one of `SEEN`; "" where it does
+            not apply.
+        unverified: names of those of its keys whose values are not certain, or unknown and left out.
         sources: the places its pictures and facts come from.
         shared: which source items train and test share, and why.
         simplified: how the task is easier than the original.
@@ -69,7 +82,10 @@ class Task:
     test_items: int | None = None
     draws: str = ""
     stream: int = 0
+    references: str = ""
     chance: float | None = None
+    seen_by_base: str = ""
+    unverified: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     shared: str = ""
     simplified: str = ""
@@ -89,6 +105,7 @@ class Benchmark:
         name: the manifest's file stem.
         builder: a key of `BUILDERS` for benchmarks drawn on this machine; None where the files must be there already.
         seed: seed of the builder.
+        base_model: the model whose tuning data `seen_by_base` of the tasks is about.
     """
 
     name: str
@@ -96,6 +113,7 @@ class Benchmark:
     tasks: tuple[Task, ...]
     builder: str | None = None
     seed: int = 0
+    base_model: str = ""
     sources: tuple[Source, ...] = ()
     note: str = ""
 
@@ -180,8 +198,12 @@ class _Reader:
             raise self._error("tasks", "have train_items and test_items where there is a builder", open_ended)
         for index, task in enumerate(tasks):
             self._drawable(task, f"tasks[{index}] ({task.key})", builder)
+        base_model = self._value(given, "base_model", str, "the file", "")
+        if not base_model and any(task.seen_by_base for task in tasks):
+            raise self._error("the file.base_model", "be given where a task has seen_by_base", "nothing")
         return Benchmark(
             name=self.path.stem,
+            base_model=base_model,
             title=self._value(given, "title", str, "the file"),
             tasks=tasks,
             builder=builder,
@@ -196,7 +218,7 @@ class _Reader:
             place = f"sources.{name}"
             given = self._mapping(row, place)
             self._known(given, Source, place, but=("name",))
-            texts = {key: self._value(given, key, str, place, "") for key in ("url", "note")}
+            texts = {key: self._value(given, key, str, place, "") for key in ("url", "credit", "note")}
             sources[str(name)] = Source(str(name), self._value(given, "licence", str, place), **texts)
         return sources
 
@@ -218,6 +240,9 @@ class _Reader:
             draws=self._value(given, "draws", str, place, ""),
             stream=self._value(given, "stream", int, place, 0),
             chance=self._value(given, "chance", float, place, None),
+            references=self._inside(given, "references", place, ""),
+            seen_by_base=self._one_of(given, "seen_by_base", SEEN, place) if "seen_by_base" in given else "",
+            unverified=self._unverified(given, place),
             sources=self._named(given, sources, place),
             **paths,
             **{name: self._value(given, name, str, place, "") for name in ("prompt", "shared", "simplified", "note")},
@@ -246,9 +271,18 @@ class _Reader:
                 raise self._error(f"{place}.sources", f"name one of {', '.join(sources) or '(none given)'}", name)
         return tuple(sources[name] for name in names)
 
+    def _unverified(self, given: Mapping[str, Any], place: str) -> tuple[str, ...]:
+        names, known = given.get("unverified", []), [field.name for field in dataclasses.fields(Task)]
+        if not isinstance(names, list):
+            raise self._error(f"{place}.unverified", "be a list of names of the task's keys", names)
+        for name in names:
+            if name not in known:
+                raise self._error(f"{place}.unverified", f"name some of {', '.join(known)}", name)
+        return tuple(names)
+
     def _inside(self, given: Mapping[str, Any], key: str, place: str, default: str) -> str:
         value: str = self._value(given, key, str, place, default)
-        if Path(value).is_absolute() or ".." in Path(value).parts:
+        if "\0" in value or Path(value).is_absolute() or ".." in Path(value).parts:
             raise self._error(f"{place}.{key}", "be a path inside the benchmark's folder", value)
         return value
 

@@ -17,8 +17,8 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
-from same.data.dataset import IMAGE_TAG
 from same.data.manifest import BUILDERS, Benchmark
+from same.data.rows import IMAGE_TAG
 from same.errors import DataError
 
 LAYOUT = 1
@@ -51,30 +51,43 @@ def prepare(benchmark: Benchmark, root: Path | None = None, progress: bool = Tru
         DataError: files of a benchmark without builder are missing.
     """
     root = data_root() if root is None else root
+    folder = benchmark_folder(benchmark, root)
     if benchmark.builder is None:
-        return _found(benchmark, root / benchmark.name)
-    folder = root / f"{benchmark.name}-{data_digest(benchmark)}"
+        return _found(benchmark, folder)
     if folder.is_dir():
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
         held = FileLock(root / f".{folder.name}.lock").acquire()
     except OSError as error:
-        raise DataError(f"the data root must be a writable folder; got {root} ({error}). Set SAME_DATA.") from error
+        raise DataError(
+            f"the data root must be a writable folder; got {root} ({error}). Give --data-root or set SAME_DATA."
+        ) from error
     with held:
         if not folder.is_dir():
             _build_whole(benchmark, folder, progress)
     return folder
 
 
+def benchmark_folder(benchmark: Benchmark, root: Path | None = None) -> Path:
+    """Where a benchmark's files lie, or would lie, below the data root."""
+    root = data_root() if root is None else root
+    return root / (f"{benchmark.name}-{data_digest(benchmark)}" if benchmark.builder else benchmark.name)
+
+
+def instruction_files(benchmark: Benchmark) -> list[str]:
+    """Every file beside the pictures that the manifest names, relative to the benchmark's folder."""
+    return [name for task in benchmark.tasks for name in (task.train, task.test, task.references) if name]
+
+
 def _found(benchmark: Benchmark, folder: Path) -> Path:
-    wanted = [name for task in benchmark.tasks for name in (task.train, task.test)]
+    wanted = instruction_files(benchmark)
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise DataError(
             f"{folder} must hold the instruction files of {benchmark.title}; "
             f"{len(missing)} of {len(wanted)} are missing, first {missing[0]}. "
-            f"Download them there, or set SAME_DATA to the folder that holds {benchmark.name}."
+            f"Download them there, or give --data-root (or SAME_DATA): the folder that holds {benchmark.name}."
         )
     return folder
 
@@ -86,12 +99,11 @@ def data_digest(benchmark: Benchmark, root: Path | None = None) -> str:
         DataError: files of a benchmark without builder are missing.
     """
     if benchmark.builder is None:
-        folder = _found(benchmark, (data_root() if root is None else root) / benchmark.name)
+        folder = _found(benchmark, benchmark_folder(benchmark, root))
         digest = hashlib.sha256()
-        for task in benchmark.tasks:
-            for name in (task.train, task.test):
-                with (folder / name).open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        for name in instruction_files(benchmark):
+            with (folder / name).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()[:8]
     builder = import_module(BUILDERS[benchmark.builder])
     files = [(t.key, t.train, t.test, t.images, t.train_items, t.test_items) for t in benchmark.tasks]
@@ -107,6 +119,7 @@ def _build_whole(benchmark: Benchmark, folder: Path, progress: bool) -> None:
     try:
         beside.mkdir()
         _build(benchmark, beside, progress)
+        os.sync()  # one call for many thousand small files: nothing of them may be missing once the name is there
         beside.rename(folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)

@@ -6,8 +6,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from same.data.dataset import IMAGE_TAG, read_picture, test_rows
+from same.data.dataset import read_picture, test_rows
 from same.data.manifest import Benchmark
+from same.data.rows import IMAGE_TAG
 from same.errors import InputError
 
 _SIDE, _WIDTH, _HEIGHT, _MARGIN, _LINE = 128, 190, 270, 130, 13

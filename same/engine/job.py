@@ -19,11 +19,12 @@ import torch
 import same
 from same import registry
 from same.backbones._base import Backbone, checkpoint_digest
+from same.data.dataset import left_out
 from same.data.manifest import Benchmark, load_benchmark
-from same.data.prepare import data_digest
+from same.data.prepare import benchmark_folder, data_digest
 from same.errors import InputError
 from same.methods._base import Method, MethodConfig
-from same.runs import RunFolder
+from same.runs import RunFolder, fingerprint
 
 STRATEGIES = ("ddp", "fsdp", "zero2")
 TASK_SETTINGS = ("key", "train", "test", "images", "scorer", "max_new_tokens")
@@ -47,6 +48,8 @@ class Request:
         settings: values by name, for any field of TrainConfig, the method's Config or the backbone's Config.
         strategy: "ddp" keeps the model whole on every process; "fsdp" cuts its adapted blocks; "zero2" cuts gradients
             and optimiser state, through DeepSpeed.
+        data_root: folder the benchmark's files lie in or are built in (None: `same.data.prepare.data_root`).
+        allow_missing: leave out rows whose picture is not there; how many is part of the run's settings.
     """
 
     benchmark: str
@@ -59,6 +62,8 @@ class Request:
     test_items: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     strategy: str = "ddp"
+    data_root: str | None = None
+    allow_missing: bool = False
 
     def __post_init__(self) -> None:
         for name in ("processes", "train_items", "test_items"):
@@ -95,6 +100,7 @@ class TrainConfig:
         audit: measure, at each task's end, how far routing and experts drifted on earlier tasks' inputs.
         probe_rows: training rows of a task that the audit shows the model.
         probe_tokens: tokens of those whose layer inputs it keeps and compares.
+        workers: processes that make batches ahead of training (0: none); of no effect on the result.
     """
 
     learning_rate: float = 2e-3
@@ -114,12 +120,15 @@ class TrainConfig:
     audit: bool = True
     probe_rows: int = 8
     probe_tokens: int = 128
+    workers: int = 0
 
     def __post_init__(self) -> None:
         batches = ("epochs", "batch_size", "eval_batch_size", "gradient_accumulation")
         for name in (*batches, "log_every", "probe_rows", "probe_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.workers < 0:
+            raise InputError(f"workers must be at least 0; got {self.workers}.")
         for name in ("learning_rate", "weight_decay", "clip"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be a finite number ≥ 0; got {getattr(self, name)}.")
@@ -150,25 +159,42 @@ class Job:
         backbone = dataclasses.asdict(self.backbone_config)
         digest = checkpoint_digest(self.backbone.checkpoint_of(self.backbone_config))
         del backbone["checkpoint"]
+        train = dataclasses.asdict(self.train)
+        del train["workers"]
+        root = self.data_root
+        missing = left_out(self.benchmark, benchmark_folder(self.benchmark, root)) if self.partial else {}
+        counts = {key: {split: len(rows) for split, rows in found.items()} for key, found in missing.items()}
+        data = data_digest(self.benchmark, root)
         return {
             "version": same.__version__,
             "benchmark": self.benchmark.name,
-            "data": data_digest(self.benchmark),
+            "data": f"{data}-{fingerprint(missing)}" if missing else data,
             "tasks": [{name: getattr(task, name) for name in TASK_SETTINGS} for task in self.benchmark.tasks],
             "method": {"name": request.method, **dataclasses.asdict(self.method_config)},
-            "train": dataclasses.asdict(self.train),
+            "train": train,
             "backbone": {"name": request.backbone, "digest": digest, **backbone},
             "seed": request.seed,
             "processes": request.processes,
             "strategy": request.strategy,
             "train_items": request.train_items,
             "test_items": request.test_items,
+            **({"left_out": counts} if counts else {}),
         }
 
     @property
     def part_rows(self) -> int:
         """Rows of a part of a batch on one process, about."""
         return self.train.batch_size // (self.request.processes * self.train.gradient_accumulation)
+
+    @property
+    def partial(self) -> bool:
+        """Whether pictures may be missing; what is drawn on this machine is complete."""
+        return self.request.allow_missing and self.benchmark.builder is None
+
+    @property
+    def data_root(self) -> Path | None:
+        """The data root asked for."""
+        return None if self.request.data_root is None else Path(self.request.data_root)
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -237,7 +263,8 @@ def _anchored(request: Request) -> Request:
         settings["checkpoint"] = str(Path(checkpoint).absolute())
     if Path(benchmark).suffix in (".yaml", ".yml") and Path(benchmark).is_file():
         benchmark = str(Path(benchmark).absolute())
-    return dataclasses.replace(request, benchmark=benchmark, settings=settings)
+    root = request.data_root and str(Path(request.data_root).expanduser().absolute())
+    return dataclasses.replace(request, benchmark=benchmark, data_root=root, settings=settings)
 
 
 def request_of(run: RunFolder) -> Request:

@@ -50,6 +50,8 @@ def start(  # noqa: PLR0913 - as many arguments as a request has
     backbone: str = "tiny",
     settings: Mapping[str, Any] | None = None,
     strategy: str = "ddp",
+    data_root: str | Path | None = None,
+    allow_missing: bool = False,
 ) -> "Run":
     """Start training in processes of their own and return at once; arguments as in Request.
 
@@ -58,8 +60,9 @@ def start(  # noqa: PLR0913 - as many arguments as a request has
     Raises:
         InputError: something asked for does not exist or does not fit; nothing was started or written.
     """
-    items = {"train_items": train_items, "test_items": test_items}
+    items: dict[str, Any] = {"train_items": train_items, "test_items": test_items, "allow_missing": allow_missing}
     where = {"runs": str(Path(runs).absolute()), "backbone": backbone, "strategy": strategy}
+    items["data_root"] = data_root and str(data_root)
     return launch(Request(benchmark, method, seed, processes, **where, **items, settings=dict(settings or {})))  # type: ignore[arg-type]
 
 

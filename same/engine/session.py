@@ -44,7 +44,7 @@ def check(request: Request, progress: bool = True) -> Job:
     if request.strategy == "zero2":
         require_deepspeed()
     job.backbone.load_processor(job.backbone_config)
-    load_rows(job, prepare(job.benchmark, progress=progress))
+    load_rows(job, prepare(job.benchmark, job.data_root, progress))
     return job
 
 
@@ -63,8 +63,8 @@ def load_rows(job: Job, root: Path) -> Rows:
         InputError: a row or an image is not as it must be, or a task has too few rows for its processes.
     """
     request, tasks = job.request, job.benchmark.tasks
-    train = [training_rows(job.benchmark, task, root, request.train_items) for task in tasks]
-    test = [test_rows(job.benchmark, task, root, request.test_items) for task in tasks]
+    train = [training_rows(job.benchmark, task, root, request.train_items, job.partial) for task in tasks]
+    test = [test_rows(job.benchmark, task, root, request.test_items, job.partial) for task in tasks]
     share = request.processes * job.train.gradient_accumulation
     for task, rows in zip(tasks, train, strict=True):
         if len(rows) < share:
@@ -123,7 +123,7 @@ class Session:
         if request.strategy == "zero2" and processes.count > 1:
             require_deepspeed()
         with processes.main_first():
-            rows = load_rows(job, prepare(job.benchmark, progress=processes.is_main))
+            rows = load_rows(job, prepare(job.benchmark, job.data_root, processes.is_main))
         settings = {name: getattr(job.backbone_config, name) for name in type(job.backbone_config).__dataclass_fields__}
         loaded = load_backbone(request.backbone, settings)
         return cls(job, processes, rows, loaded, job.method(job.method_config), report)

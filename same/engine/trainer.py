@@ -150,7 +150,8 @@ class TaskTrainer:
 
     def _loader(self) -> DataLoader[Batch]:
         batches = [rows for epoch in self.epochs for step in epoch for rows in step]
-        return DataLoader(self.rows, batch_sampler=batches, collate_fn=self.session.collate_train)
+        collate = self.session.collate_train
+        return DataLoader(self.rows, batch_sampler=batches, collate_fn=collate, num_workers=self.config.workers)
 
     def _step(self, updates: Updates, batches: list[Batch]) -> None:
         """One optimiser step whose loss is the mean over all answer tokens of the global batch."""

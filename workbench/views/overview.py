@@ -61,10 +61,11 @@ class Overview(View):
         table = self.store.overview(self.variant.value)
         table = table[table["benchmark"] == self.benchmark.value].reset_index(drop=True)
         damaged = [problem for problem in table["problem"] if problem]
+        partial = [f"{row.label}: {row.left_out}" for row in table.itertuples() if row.left_out]
         if table.empty:
             self.tell(NO_RUNS)
         else:
-            self.tell("  ".join(damaged), "warning")
+            self.tell("  ".join([*damaged, *partial]), "warning")
         columns = ["run", "label", "state", "tasks", *SHOWN, "seed", "fingerprint", "problem"]
         options = {row.label: row.run for row in table.itertuples() if row.state != "damaged"}
         value = self.run.value if self.run.value in options.values() else next(reversed(options.values()), None)

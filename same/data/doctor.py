@@ -1,0 +1,302 @@
+"""The data doctor: examines a benchmark's files as training would read them, but reports every fault, not the first.
+
+Each picture is decoded, not only opened: `verify` of Pillow looks at no byte of a JPEG's content, and archives that
+broke off leave files cut short. A JPEG is decoded at an eighth of its size, for which every byte of it is still read.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from same import registry
+from same.data.dataset import Shelf, advice, read_picture
+from same.data.manifest import Benchmark, Task
+from same.data.prepare import benchmark_folder, instruction_files
+from same.data.references import read_references
+from same.data.rows import READERS, RawRow, read_objects
+from same.errors import DataError
+
+ERROR, WARNING = "error", "warning"
+SHOWN = 3
+"""Of each fault so many cases are named; all are counted."""
+
+_TIMED = 32  # pictures read to see how long one takes
+_THREADS = 16
+_GIGABYTE = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong.
+
+    Args:
+        level: `error` where training could not start, else `warning`.
+        count: of how many rows, pictures or files it is true.
+        first: some of them.
+    """
+
+    level: str
+    task: str
+    file: str
+    problem: str
+    count: int
+    first: tuple[str, ...] = ()
+
+
+@dataclass
+class TaskCounts:
+    """What was found of one task; `promised` is what the manifest says (None: nothing)."""
+
+    key: str
+    rows: dict[str, int]
+    promised: dict[str, int | None]
+    pictures: int = 0
+    missing_pictures: int = 0
+    undecodable_pictures: int = 0
+    rows_without_their_picture: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor found.
+
+    Args:
+        ready: whether training could start.
+        gigabytes_free, gigabytes_needed: on the disk of the files; needed are the Arrow files of the rows.
+        seconds_a_pass: to read every training row's picture once, in one process; None where none can be read.
+    """
+
+    benchmark: str
+    folder: str
+    ready: bool
+    tasks: list[TaskCounts]
+    findings: list[Finding]
+    gigabytes_free: float
+    gigabytes_needed: float
+    seconds_a_pass: float | None
+
+    def text(self) -> str:
+        """The report for people."""
+        width = max(len(task.key) for task in self.tasks)
+        lines = [
+            f"{self.benchmark} in {self.folder}",
+            "",
+            f"{'':{width}}" + "".join(f"{name:>20}" for name in _COLUMNS),
+        ]
+        lines += [f"{task.key:{width}}" + "".join(f"{cell:>20}" for cell in _cells(task)) for task in self.tasks]
+        lines += ["", *(_line(finding) for finding in sorted(self.findings, key=lambda finding: finding.level))]
+        lines.append(f"Disk: {self.gigabytes_free:.1f} GB free, {self.gigabytes_needed:.2f} GB needed for the rows.")
+        if self.seconds_a_pass is not None:
+            minutes = self.seconds_a_pass / 60
+            lines.append(f"Reading every training picture once takes about {minutes:.1f} minutes in one process.")
+        errors = sum(finding.level == ERROR for finding in self.findings)
+        lines.append("Training could start." if self.ready else f"Training could not start: {errors} error(s) above.")
+        return "\n".join(lines)
+
+
+_COLUMNS = ("train rows", "test rows", "pictures", "missing", "undecodable")
+
+
+def _cells(task: TaskCounts) -> list[str]:
+    rows = [
+        f"{task.rows[split]:,}" + ("" if (promised := task.promised[split]) is None else f" of {promised:,}")
+        for split in READERS
+    ]
+    return [*rows, f"{task.pictures:,}", f"{task.missing_pictures:,}", f"{task.undecodable_pictures:,}"]
+
+
+def _line(finding: Finding) -> str:
+    named = f": {'; '.join(finding.first)}" if finding.first else ""
+    more = " …" if finding.count > len(finding.first) > 0 else ""
+    return f"{finding.level:8}{finding.task}  {finding.file}: {finding.count:,} {finding.problem}{named}{more}"
+
+
+def examine(
+    benchmark: Benchmark, root: Path | None = None, allow_missing: bool = False, progress: bool = True
+) -> Report:
+    """Examine all files of a benchmark; nothing is written.
+
+    Args:
+        root: the data root; default `data_root()`.
+        allow_missing: rows whose picture is missing may be left out.
+        progress: whether to show progress bars.
+    """
+    folder = benchmark_folder(benchmark, root)
+    visit = _Visit(benchmark, folder, allow_missing)
+    with tqdm(
+        total=len(benchmark.tasks) * len(READERS), desc="Reading rows", unit=" files", disable=not progress
+    ) as bar:
+        for task in benchmark.tasks:
+            for split in READERS:
+                visit.read(task, split)
+                bar.update()
+    with tqdm(total=len(visit.pictures), desc="Decoding pictures", unit=" pictures", disable=not progress) as bar:
+        visit.decode(bar)
+    free, needed = visit.disk()
+    seconds = visit.seconds_a_pass()
+    tasks = list(visit.tasks.values())
+    ready = not any(finding.level == ERROR for finding in visit.findings)
+    return Report(benchmark.name, str(folder), ready, tasks, visit.findings, free, needed, seconds)
+
+
+class _Visit:
+    """One examination: what was counted and found so far."""
+
+    def __init__(self, benchmark: Benchmark, folder: Path, allow_missing: bool) -> None:
+        self.benchmark, self.folder, self.allow_missing = benchmark, folder, allow_missing
+        self.findings: list[Finding] = []
+        self.tasks = {
+            task.key: TaskCounts(
+                task.key, dict.fromkeys(READERS, 0), {"train": task.train_items, "test": task.test_items}
+            )
+            for task in benchmark.tasks
+        }
+        self.pictures: dict[str, tuple[str, str]] = {}  # path → key of the task and name of the file that first has it
+        self._training_pictures = 0
+        self._shelf = Shelf()
+
+    def _find(self, level: str, task: Task, file: str, problem: str, cases: Sequence[str]) -> None:
+        if cases:
+            self.findings.append(Finding(level, task.key, file, problem, len(cases), tuple(cases[:SHOWN])))
+
+    def read(self, task: Task, split: str) -> None:
+        """Read a file to its end, row by row."""
+        file = getattr(task, split)
+        if not (self.folder / file).is_file():
+            unsure = ["its name in the manifest is unverified"] if split in task.unverified else []
+            hint = "; ".join([str(self.folder / file), *unsure, advice(self.benchmark)])
+            self._find(ERROR, task, file, "file missing", [hint])
+            return
+        rows = list(self._good_rows(task, split, file))
+        counts = self.tasks[task.key]
+        counts.rows[split] = len(rows)
+        promised = counts.promised[split]
+        if promised is not None and promised != len(rows):
+            self._find(
+                WARNING, task, file, "count differs", [f"the manifest says {promised:,} rows, found {len(rows):,}"]
+            )
+        self._look_for_repeats(task, split, file, rows)
+        self._look_for_pictures(task, split, file, rows)
+        if split == "test":
+            self._look_at_answers(task, file, rows)
+
+    def _good_rows(self, task: Task, split: str, file: str) -> Iterator[dict[str, Any]]:
+        name_key, _, read = READERS[split]
+        bad: list[str] = []
+        try:
+            for index, content in enumerate(read_objects(self.folder / file, advice(self.benchmark))):
+                try:
+                    yield read(RawRow(self.folder / file, index, content, name_key))
+                except DataError as error:
+                    bad.append(str(error).removeprefix(f"{self.folder / file}: "))
+        except DataError as error:
+            self._find(ERROR, task, file, "file unreadable", [str(error)])
+        self._find(ERROR, task, file, "bad row(s)", bad)
+
+    def _look_for_repeats(self, task: Task, split: str, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        seen: set[str] = set()
+        repeated: list[str] = []
+        for row in rows:
+            name = row[READERS[split][0]]
+            if name in seen:
+                repeated.append(name)
+            seen.add(name)
+        level = ERROR if split == "test" else WARNING  # predictions are keyed by it
+        self._find(level, task, file, f"repeated {READERS[split][0]}(s)", repeated)
+
+    def _look_for_pictures(self, task: Task, split: str, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        counts, images = self.tasks[task.key], self.folder / task.images
+        missing: dict[str, None] = {}
+        without = 0
+        for row in rows:
+            if row["image"] is None:
+                continue
+            path = str(images / row["image"])
+            if not self._shelf.has(path):
+                missing[row["image"]] = None
+                without += 1
+                continue
+            counts.pictures += path not in self.pictures
+            self.pictures.setdefault(path, (task.key, file))
+            self._training_pictures += split == "train"
+        counts.missing_pictures += len(missing)
+        if without:
+            counts.rows_without_their_picture[split] = without
+        level = WARNING if self.allow_missing and without < len(rows) else ERROR
+        self._find(level, task, file, f"picture(s) missing in {images}", list(missing))
+
+    def _look_at_answers(self, task: Task, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        answers: Mapping[str, list[str]] | None = None
+        if task.references:
+            try:
+                answers = read_references(self.folder / task.references)
+            except DataError as error:
+                self._find(ERROR, task, task.references, "file unreadable", [str(error)])
+            else:
+                lost = [row["question_id"] for row in rows if row["question_id"] not in answers]
+                self._find(ERROR, task, file, f"question(s) that {task.references} does not have", lost)
+        rule = registry.load("same.scorers", task.scorer)
+        refused: list[str] = []
+        for row in rows:
+            known = row if answers is None else {**row, "answers": answers.get(row["question_id"], row["answers"])}
+            try:
+                if hasattr(rule, "check"):
+                    rule.check(known)
+                if hasattr(rule, "score") and not rule.score(known["answer"], known):
+                    raise DataError(f"row {row['question_id']}: {known['answer']!r} does not score as its own answer")
+            except DataError as error:
+                refused.append(str(error))
+        self._find(ERROR, task, file, f"answer(s) in a form that the scorer {task.scorer} does not know", refused)
+
+    def decode(self, bar: "tqdm[Any]") -> None:
+        """Decode every picture that is there."""
+        bad: dict[tuple[str, str], list[str]] = {}
+        with ThreadPool(min(_THREADS, os.cpu_count() or 1)) as pool:
+            for path, fault in pool.imap_unordered(_decoded, self.pictures, chunksize=64):
+                bar.update()
+                if fault:
+                    bad.setdefault(self.pictures[path], []).append(f"{path} ({fault})")
+        for (key, file), cases in bad.items():
+            self.tasks[key].undecodable_pictures += len(cases)
+            self._find(ERROR, self.benchmark.task(key), file, "picture(s) undecodable", sorted(cases))
+
+    def disk(self) -> tuple[float, float]:
+        """Gigabytes free and needed."""
+        there = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
+        files = [self.folder / name for name in instruction_files(self.benchmark)]
+        needed = sum(file.stat().st_size for file in files if file.is_file())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            self._find(ERROR, self.benchmark.tasks[0], str(there), "disk too full", [f"{needed:,} bytes needed"])
+        return round(free / _GIGABYTE, 3), round(needed / _GIGABYTE, 3)
+
+    def seconds_a_pass(self) -> float | None:
+        """How long it takes to read the picture of every training row, judged by some of them."""
+        some = list(self.pictures)[:: max(1, len(self.pictures) // _TIMED)][:_TIMED]
+        began, read = time.perf_counter(), 0
+        for path in some:
+            try:
+                read_picture(path)
+            except DataError:
+                continue
+            read += 1
+        return (time.perf_counter() - began) / read * self._training_pictures if read else None
+
+
+def _decoded(path: str) -> tuple[str, str]:
+    """The path, and what keeps the picture from being decoded ("" where nothing does)."""
+    try:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (1, 1))  # of a JPEG only every eighth pixel is computed; all of the file is read
+            picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return path, str(error).replace(path, "").strip() or type(error).__name__
+    return path, ""
