@@ -188,7 +188,7 @@ class _Reader:
         if not isinstance(rows, list) or not rows:
             raise self._error("tasks", "be a list of at least one task", rows)
         builder = given.get("builder")
-        if builder is not None and builder not in BUILDERS:
+        if builder is not None and not (isinstance(builder, str) and builder in BUILDERS):
             raise self._error("builder", f"be one of {', '.join(BUILDERS)}, or left out", builder)
         tasks = tuple(self._task(row, f"tasks[{index}]", sources) for index, row in enumerate(rows))
         self._distinct([task.key for task in tasks], "tasks", "key")
@@ -267,7 +267,7 @@ class _Reader:
         if not isinstance(names, list):
             raise self._error(f"{place}.sources", "be a list of names from the manifest's own `sources`", names)
         for name in names:
-            if name not in sources:
+            if not isinstance(name, str) or name not in sources:
                 raise self._error(f"{place}.sources", f"name one of {', '.join(sources) or '(none given)'}", name)
         return tuple(sources[name] for name in names)
 

@@ -13,6 +13,7 @@ from same.errors import InputError
 
 _SIDE, _WIDTH, _HEIGHT, _MARGIN, _LINE = 128, 190, 270, 130, 13
 _LETTERS = 30
+_LETTER = 6  # pixels a letter of the credits takes at most, on average
 
 
 def contact_sheet(benchmark: Benchmark, root: Path, path: Path, examples: int = 6) -> None:
@@ -25,7 +26,11 @@ def contact_sheet(benchmark: Benchmark, root: Path, path: Path, examples: int = 
     Raises:
         InputError: the picture cannot be written there, or one of the benchmark's cannot be read.
     """
-    sheet = Image.new("RGB", (_MARGIN + examples * _WIDTH, len(benchmark.tasks) * _HEIGHT), "white")
+    width, height = _MARGIN + examples * _WIDTH, len(benchmark.tasks) * _HEIGHT
+    named = credit_lines(benchmark, max(40, width // _LETTER))
+    sheet = Image.new("RGB", (width, height + (len(named) + 1) * _LINE), "white")
+    for line, words in enumerate(named):
+        ImageDraw.Draw(sheet).text((8, height + line * _LINE), words, "#666666", ImageFont.load_default(10))
     for line, task in enumerate(benchmark.tasks):
         ImageDraw.Draw(sheet).text((8, line * _HEIGHT + 8), task.title, "black", ImageFont.load_default(16))
         for column, row in enumerate(test_rows(benchmark, task, root, examples)):
@@ -37,6 +42,13 @@ def contact_sheet(benchmark: Benchmark, root: Path, path: Path, examples: int = 
         raise InputError(
             f"a contact sheet must be a writable picture file; got {path} ({error}). Name a .png file."
         ) from error
+
+
+def credit_lines(benchmark: Benchmark, letters: int) -> list[str]:
+    """Who is to be named beside the tasks' pictures, in lines of so many letters."""
+    used = dict.fromkeys(source for task in benchmark.tasks for source in task.sources)
+    named = [source.credit or f"{source.name} ({source.licence})" for source in used]
+    return textwrap.wrap(f"Pictures: {'; '.join(named)}.", letters) if named else []
 
 
 def _draw(sheet: Image.Image, row: dict[str, Any], left: int, top: int, prompt: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from same.data.manifest import Benchmark, benchmark_names, load_benchmark
+from same.data.manifest import SEEN, Benchmark, benchmark_names, load_benchmark
 from same.errors import InputError, ManifestError
 
 COIN = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
@@ -33,12 +33,25 @@ def test_an_embedded_benchmark_has_the_originals_tasks_in_order(name: str, order
 
 def test_mini_ucit_has_the_scorers_of_ucit() -> None:
     scorers = [task.scorer for task in load_benchmark("mini-ucit").tasks]
-    assert scorers == ["classes", "choice", "caption", "exact", "exact", "caption"]
+    assert scorers == ["exact", "choice", "caption", "exact", "exact", "caption"]
 
 
 def test_mini_trigap_takes_other_items_of_the_tasks_it_shares() -> None:
     streams = {task.draws: task.stream for task in load_benchmark("mini-trigap").tasks if task.draws}
     assert streams == {"iconqa": 1, "arxivqa": 1, "clevr": 1}
+
+
+@pytest.mark.parametrize(("name", "order"), [("coin", COIN), ("ucit", UCIT), ("trigap", TRIGAP)])
+def test_the_real_benchmarks_have_their_tasks_in_order_and_hide_nothing(name: str, order: tuple[str, ...]) -> None:
+    benchmark = load_benchmark(name)
+    assert benchmark.keys == order
+    assert benchmark.builder is None
+    for task in benchmark.tasks:
+        assert len(task.sources) >= 2, f"{task.key}: instructions and pictures have a source each"
+        assert task.licence, task.key
+        assert task.seen_by_base in SEEN, task.key
+        for key in ("train_items", "test_items", "prompt"):
+            assert getattr(task, key) or key in task.unverified, f"{task.key}.{key} is neither given nor unverified"
 
 
 @pytest.mark.parametrize("name", ["mini-coin", "mini-ucit", "mini-trigap"])
@@ -104,6 +117,13 @@ def test_a_missing_manifest_file_is_named(tmp_path: Path) -> None:
         ("test_items: 2", "test_items: 2, chance: 2", r"chance must lie in \[0, 1\]"),
         ("test_items: 2", "test_items: 2, train: ../x.json", r"train must be a path inside"),
         ("test_items: 2", "test_items: 2, images: /tmp", r"images must be a path inside"),
+        ("builder: mini", "builder: [mini]", r"builder must be one of mini, or left out; got \['mini'\]"),
+        ("sources: [made]", "sources: [[made]]", r"\(one\)\.sources must name one of made; got \['made'\]"),
+        ("test_items: 2", "test_items: 2, seen_by_base: some", r"seen_by_base must be one of questions, .*got some"),
+        ("test_items: 2", "test_items: 2, seen_by_base: nothing", r"base_model must be given where a task has seen"),
+        ("test_items: 2", "test_items: 2, unverified: prompt", r"\(one\)\.unverified must be a list of names"),
+        ("test_items: 2", "test_items: 2, unverified: [promt]", r"\(one\)\.unverified must name some of .*got promt"),
+        ("test_items: 2", "test_items: 2, references: ../x.json", r"references must be a path inside"),
         ("builder: mini", "builder: huge", r"builder must be one of mini, or left out; got huge"),
         ("key: two", "key: two, draws: clever", r"\(two\)\.draws must be one of .*clevr.*got clever"),
         ("key: two", "key: two, stream: -1", r"\(two\)\.stream must be at least 0; got -1"),
