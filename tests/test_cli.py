@@ -61,6 +61,33 @@ def test_show_names_a_damaged_snapshot(same, run):
     assert "task_00/routing.parquet is damaged" in err
 
 
+def test_show_says_how_many_rows_were_left_out(same, tmp_path):
+    missing = {"one": {"train": 3, "test": 1}, "two": {"train": 5}}
+    run = RunFolder.create(tmp_path, "b", "m", 0, {"left_out": missing})
+    run.write_scores(["one", "two"], {"strict": [[0.5, None]]})
+    assert (
+        "Left out for missing pictures: one 3 train and 1 test, two 5 train rows." in same("show", "--run", run.path)[1]
+    )
+    assert json.loads(same("show", "--run", run.path, "--json")[1])["left_out"] == missing
+
+
+def test_doctor_ends_with_1_where_training_could_not_start(same, tmp_path):
+    (tmp_path / "quiz").mkdir()
+    manifest = tmp_path / "quiz.yaml"
+    manifest.write_text("{title: Quiz, tasks: [{key: one, title: One, scorer: exact}]}")
+    arguments = ("doctor", "--benchmark", manifest, "--data-root", tmp_path)
+    code, out, _ = same(*arguments, "--json")
+    assert code == 1
+    assert [finding["problem"] for finding in json.loads(out)["findings"]] == ["file missing"] * 2
+    (tmp_path / "quiz/one").mkdir()
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    (tmp_path / "quiz/one/train.json").write_text(json.dumps([{"conversations": turns}]))
+    (tmp_path / "quiz/one/test.json").write_text(json.dumps([{"question_id": 1, "text": "q", "answer": "a"}]))
+    code, out, _ = same(*arguments)
+    assert code == 0
+    assert "Training could start." in out
+
+
 def test_show_of_no_run_says_so(same, tmp_path):
     code, _, err = same("show", "--run", tmp_path / "nowhere")
     assert code == 2

@@ -170,7 +170,9 @@ def _arrow(benchmark: Benchmark, task: Task, root: Path, split: str) -> Dataset:
     file, images = root / getattr(task, split), (root / task.images).absolute()
     references = root / task.references if task.references and split == "test" else None
     name_key, features, _ = READERS[split]
-    kept = _place(root) / f"{task.key}-{split}-{_digest(benchmark, file, references, str(images))}.arrow"
+    kept = (
+        _place(root) / f"{benchmark.name}-{task.key}-{split}-{_digest(benchmark, file, references, str(images))}.arrow"
+    )
     if not kept.is_file():
         beside = tempfile.NamedTemporaryFile(prefix=f".{kept.name}-", dir=kept.parent, delete=False)  # noqa: SIM115
         try:
@@ -206,8 +208,8 @@ def _checked(
 
 
 def _place(root: Path) -> Path:
-    """Where the Arrow files lie: with the data, or in the user's cache where those cannot be written to."""
-    for place in (root / KEPT_IN, user_cache_path("same-workbench") / "rows"):
+    """Where the Arrow files lie: beside the benchmark's folder, or in the user's cache if nothing can be written there."""
+    for place in (root.absolute().parent / KEPT_IN, user_cache_path("same-workbench") / "rows"):
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError:

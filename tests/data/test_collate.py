@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import LlavaProcessor
 
+from same import registry
+from same.backbones._base import Backbone
 from same.data.collate import IGNORED, PromptCollator, TrainCollator
 from same.errors import DataError, InputError
 
@@ -140,3 +142,35 @@ def test_labels_read_back_as_the_answers_whatever_they_are(
     row = _row(pictures[0] if image else None, *(text for turn in turns for text in turn))
     batch = TrainCollator(processor)([_row(pictures[1], "Padding makes rows longer than others do", "b"), row])
     assert _learnt(processor, batch["labels"][1]) == "".join(f" {answer}</s>" for _, answer in turns)
+
+
+def _processor_of(name: str, embedded: LlavaProcessor, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A processor with the chat template of a backbone family; a new family says here where a small one comes from."""
+    family = registry.load_class("same.backbones", name, Backbone)
+    if family.SHIPPED:
+        return family.load_processor(family.Config())
+    if name == "llava":  # its checkpoint's template has no end of text
+        monkeypatch.setattr(embedded, "chat_template", NO_END_TEMPLATE)
+        return embedded
+    return pytest.fail(f"give a small processor of {name} here: its chat template must learn answers and nothing else")
+
+
+@pytest.mark.parametrize("name", registry.names("same.backbones"))
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_every_backbones_template_learns_each_assistant_turn_and_nothing_else(
+    name: str,
+    with_picture: bool,
+    processor: LlavaProcessor,
+    pictures: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = _processor_of(name, processor, monkeypatch)
+    answers = ["A bird.", "no", "[0.25,0.50,0.75,1.00]"]
+    turns = [text for answer in answers for text in ("What is this thing?", answer)]
+    short = _row(None, "Is it blue?", "yes")
+    batch = TrainCollator(theirs)([short, _row(pictures[0] if with_picture else None, *turns)])
+    for labels, learnt in zip(batch["labels"], (["yes"], answers), strict=True):
+        tokens = labels[labels != IGNORED]
+        text = theirs.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert "".join(text.split()) == "".join("".join(learnt).split())
+        assert (tokens == theirs.tokenizer.eos_token_id).sum() == len(learnt), "each answer ends with the end of text"

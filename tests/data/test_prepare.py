@@ -10,7 +10,7 @@ from PIL import Image
 from same.data import dataset
 from same.data.manifest import Benchmark, load_benchmark
 from same.data.prepare import data_digest, data_root, prepare
-from same.data.sheet import contact_sheet
+from same.data.sheet import contact_sheet, credit_lines
 from same.errors import DataError, InputError
 
 
@@ -126,10 +126,26 @@ def test_the_contact_sheet_has_a_row_a_task(built: tuple[Benchmark, Path], tmp_p
     benchmark, folder = built
     contact_sheet(benchmark, folder, tmp_path / "new/sheet.png")
     with Image.open(tmp_path / "new/sheet.png") as sheet:
-        assert sheet.height % len(benchmark.tasks) == 0
+        assert sheet.height > 8 * 128
         assert len(sheet.getcolors(1 << 20) or []) > 1000
     with pytest.raises(InputError, match="must be a writable picture file"):
         contact_sheet(benchmark, folder, tmp_path / "sheet.txt")
+
+
+def test_the_contact_sheet_names_whom_its_pictures_are_owed_to(built: tuple[Benchmark, Path], tmp_path: Path) -> None:
+    benchmark, folder = built
+    line = "All emojis designed by OpenMoji - the open-source emoji and icon project. License: CC BY-SA 4.0"
+    lines = credit_lines(benchmark, 120)
+    assert line in " ".join(lines)
+    assert max(map(len, lines)) <= 120
+    nobody = dataclasses.replace(benchmark, tasks=tuple(dataclasses.replace(t, sources=()) for t in benchmark.tasks))
+    assert credit_lines(nobody, 120) == []
+    heights = []
+    for one in (benchmark, nobody):
+        contact_sheet(one, folder, tmp_path / "sheet.png", examples=1)
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            heights.append(sheet.height)
+    assert heights[0] > heights[1], "the credits have lines of their own"
 
 
 def test_a_contact_sheet_of_a_torn_picture_names_it(benchmark: Benchmark, folder: Path, tmp_path: Path) -> None:

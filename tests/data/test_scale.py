@@ -62,7 +62,7 @@ def test_a_hundred_thousand_rows_need_little_memory_and_no_picture(many: tuple[B
 def test_rows_are_read_once_and_found_again(benchmark: Benchmark, folder: Path) -> None:
     task = benchmark.task("birds")
     first = dataset.training_rows(benchmark, task, folder)
-    (kept,) = (folder / dataset.KEPT_IN).glob("birds-train-*.arrow")
+    (kept,) = (folder.parent / dataset.KEPT_IN).glob("small-birds-train-*.arrow")
     written = kept.stat().st_mtime_ns
     again = dataset.training_rows(benchmark, task, folder)
     assert again.to_list() == first.to_list()
@@ -72,13 +72,21 @@ def test_rows_are_read_once_and_found_again(benchmark: Benchmark, folder: Path) 
     assert dataset.training_rows(benchmark, task, folder)[0]["conversations"][1]["value"] == "bird z"
 
 
+def test_where_the_data_cannot_be_written_to_rows_are_kept_in_the_users_cache(
+    benchmark: Benchmark, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.parent / dataset.KEPT_IN).write_text("a file, not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert len(dataset.training_rows(benchmark, benchmark.task("birds"), folder)) == 3
+    assert list((tmp_path / "cache/same-workbench/rows").glob("small-birds-train-*.arrow"))
+
+
 def test_no_half_written_file_is_left_by_a_bad_row(benchmark: Benchmark, folder: Path) -> None:
     path = folder / "birds/train.json"
     path.write_text(json.dumps([*json.loads(path.read_text()), {"id": "d"}]))
     with pytest.raises(dataset.DataError):
         dataset.training_rows(benchmark, benchmark.task("birds"), folder)
-    assert not list((folder / dataset.KEPT_IN).glob("*"))
-    assert not list((folder / dataset.KEPT_IN).glob(".*"))
+    assert not list((folder.parent / dataset.KEPT_IN).iterdir())
 
 
 @pytest.mark.parametrize("workers", [0, 2])

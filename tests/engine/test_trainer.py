@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from same.engine.evaluate import evaluate_run
+from same.engine.job import resolve
 from same.engine.processes import Stopped
 from same.engine.trainer import train
 from same.errors import DataError, InputError, RunFailed, SnapshotError
@@ -209,6 +210,30 @@ def test_a_missing_image_is_named_and_leaves_nothing(ask, data, tmp_path, monkey
     with pytest.raises(DataError, match=r"red\.png"):
         train(ask(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_rows_without_their_picture_are_left_out_where_that_is_allowed(ask, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    request = dataclasses.replace(ask(tmp_path / "runs"), data_root=str(tmp_path / "data"), allow_missing=True)
+    whole = resolve(request).settings
+    assert whole == resolve(ask(tmp_path / "runs")).settings, "nothing is missing: the run is the same"
+    (tmp_path / "data/colours/images/red.png").unlink()
+    run = train(request)
+    settings = run.config()["settings"]
+    assert settings["left_out"] == {key: {"train": 3, "test": 2} for key in KEYS}
+    assert settings["data"] != whole["data"]
+    assert len(run.read_predictions(0, "colour")) == 3
+    assert [event["rows"] for event in run.events("task_start")] == [7, 7, 7]
+    evaluate_run(run)
+    shutil.copy(data / "colours/images/red.png", tmp_path / "data/colours/images")
+    with pytest.raises(InputError, match="left_out"):
+        evaluate_run(run)
+
+
+def test_worker_processes_change_nothing(ask, finished, tmp_path):
+    run = train(ask(tmp_path, workers=2))
+    assert run.path.name == finished.path.name
+    assert same_result(run, finished)
 
 
 def test_a_box_that_cannot_be_scored_is_named_and_leaves_nothing(ask, data, tmp_path, monkeypatch):

@@ -11,11 +11,13 @@ import pytest
 from same.runs import RunFolder, write_table
 
 OPTIONS = {
-    "same prepare": ["--benchmark", "--sheet"],
+    "same prepare": ["--benchmark", "--sheet", "--data-root"],
+    "same doctor": ["--benchmark", "--data-root", "--allow-missing", "--json"],
     "same methods": ["--json"],
     "same pretrain": [],
     "same train": [
         *("--benchmark", "--method", "--seed", "--processes", "--runs", "--train-items", "--test-items", "--set"),
+        *("--data-root", "--allow-missing"),
     ],
     "same evaluate": ["--run"],
     "same audit": ["--run", "--json"],

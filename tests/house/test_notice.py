@@ -29,7 +29,8 @@ USED = [
 
 
 def notes(benchmark: str = "mini-coin") -> dict[str, str]:
-    return {source.name: f"{source.licence} {source.note}" for source in load_benchmark(benchmark).sources}
+    sources = load_benchmark(benchmark).sources
+    return {source.name: f"{source.licence} {source.credit} {source.note}" for source in sources}
 
 
 @pytest.mark.parametrize("name", sorted(photographs()))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from same.runs import RunFolder
 from tests.workbench.synthetic import write_run
 from workbench.app import page
 from workbench.store import Store
@@ -45,6 +46,14 @@ def test_router_drift_follows_layer_task_and_runs(runs: Path) -> None:
     view.chosen.value = []
     assert view.note.visible
     assert "Choose at least one run" in view.note.object
+
+
+def test_a_run_with_rows_left_out_says_how_many(tmp_path: Path) -> None:
+    settings = {"left_out": {"textvqa": {"train": 7}}}
+    run = RunFolder.create(tmp_path, "mini-coin", "same", 0, settings)
+    run.append_event("start")
+    view = Overview(Store(tmp_path))
+    assert "same: Left out for missing pictures: textvqa 7 train rows." in view.note.object
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
