@@ -208,7 +208,7 @@ def _checked(
 
 
 def _place(root: Path) -> Path:
-    """Where the Arrow files lie: beside the benchmark's folder, or in the user's cache if nothing can be written there."""
+    """Where the Arrow files lie: beside the benchmark's folder, or in the user's cache if that cannot be written to."""
     for place in (root.absolute().parent / KEPT_IN, user_cache_path("same-workbench") / "rows"):
         try:
             place.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,7 @@ def test_a_run_with_rows_left_out_says_how_many(tmp_path: Path) -> None:
     settings = {"left_out": {"textvqa": {"train": 7}}}
     run = RunFolder.create(tmp_path, "mini-coin", "same", 0, settings)
     run.append_event("start")
+    run.write_scores(["textvqa"], {"strict": [[0.5]], "normalised": [[0.5]]})
     view = Overview(Store(tmp_path))
     assert "same: Left out for missing pictures: textvqa 7 train rows." in view.note.object
 
