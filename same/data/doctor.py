@@ -160,6 +160,7 @@ class _Visit:
             for task in benchmark.tasks
         }
         self.pictures: dict[str, tuple[str, str]] = {}  # path → key of the task and name of the file that first has it
+        self._missing: dict[str, set[str]] = {task.key: set() for task in benchmark.tasks}
         self._training_pictures = 0
         self._shelf = Shelf()
 
@@ -180,8 +181,8 @@ class _Visit:
         counts.rows[split] = len(rows)
         promised = counts.promised[split]
         if promised is not None and promised != len(rows):
-            unsure = " (unverified)" if f"{split}_items" in task.unverified else ""
-            difference = f"the manifest says {promised:,} rows{unsure}, {len(rows):,} are good"
+            doubt = " (unverified)" if f"{split}_items" in task.unverified else ""
+            difference = f"the manifest says {promised:,} rows{doubt}, {len(rows):,} are good"
             self._find(WARNING, task, file, "count differs", [difference])
         self._look_for_repeats(task, split, file, rows)
         self._look_for_pictures(task, split, file, rows)
@@ -227,7 +228,9 @@ class _Visit:
             counts.pictures += path not in self.pictures
             self.pictures.setdefault(path, (task.key, file))
             self._training_pictures += split == "train"
-        counts.missing_pictures += len(missing)
+        new = missing.keys() - self._missing[task.key]
+        self._missing[task.key] |= new
+        counts.missing_pictures += len(new)
         if without:
             counts.rows_without_their_picture[split] = without
         level = WARNING if self.allow_missing and without < len(rows) else ERROR
@@ -245,16 +248,19 @@ class _Visit:
                 self._find(ERROR, task, file, f"question(s) that {task.references} does not have", lost)
         rule = registry.load("same.scorers", task.scorer)
         refused: list[str] = []
+        worthless: list[str] = []
         for row in rows:
             known = row if answers is None else {**row, "answers": answers.get(row["question_id"], row["answers"])}
             try:
                 if hasattr(rule, "check"):
                     rule.check(known)
                 elif hasattr(rule, "score") and not rule.score(known["answer"], known):
-                    raise DataError(f"row {row['question_id']}: {known['answer']!r} does not score as its own answer")
+                    worthless.append(f"row {row['question_id']}: {known['answer']!r} does not score as its own answer")
             except DataError as error:
                 refused.append(str(error))
-        self._find(ERROR, task, file, f"answer(s) in a form that the scorer {task.scorer} does not know", refused)
+        problem = f"answer(s) in a form that the scorer {task.scorer} does not know"
+        self._find(ERROR, task, file, problem, refused)
+        self._find(WARNING, task, file, problem, worthless)
 
     def decode(self, bar: "tqdm[Any]") -> None:
         """Decode every picture that is there."""

@@ -80,6 +80,9 @@ def test_pictures_missing_and_cut_short_are_counted_and_named(benchmark: Benchma
     findings = found(benchmark, folder)
     missing = findings["birds/train.json", f"picture(s) missing in {folder / 'images'}"]
     assert (missing.level, missing.count, missing.first) == (ERROR, 1, ("one.png",))
+    counts = examine(benchmark, folder.parent, progress=False).tasks
+    assert [task.missing_pictures for task in counts] == [1, 0], "a picture of both files is missing once"
+    assert [task.undecodable_pictures for task in counts] == [0, 1]
     broken = named(findings, "undecodable")
     assert (broken.level, broken.count) == (ERROR, 1)
     assert "pictures/one.png (" in broken.first[0]
@@ -125,6 +128,7 @@ def test_counts_answers_and_references_are_compared(tmp_path: Path) -> None:
     findings = found(benchmark, tmp_path / "quiz")
     assert findings["quiz/train.json", "count differs"].level == WARNING
     assert "row 2: 'cat'" in named(findings, "scorer choice").first[0]
+    assert named(findings, "scorer choice").level == WARNING, "training would start, and never score there"
     assert named(findings, "does not have").first == ("2",)
     rewrite(folder / "test.json", lambda rows: rows.pop())
     (row,) = dataset.test_rows(benchmark, benchmark.tasks[0], tmp_path / "quiz")

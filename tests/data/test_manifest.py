@@ -122,7 +122,7 @@ def test_a_missing_manifest_file_is_named(tmp_path: Path) -> None:
         ("test_items: 2", "test_items: 2, seen_by_base: some", r"seen_by_base must be one of questions, .*got some"),
         ("test_items: 2", "test_items: 2, seen_by_base: nothing", r"base_model must be given where a task has seen"),
         ("test_items: 2", "test_items: 2, unverified: prompt", r"\(one\)\.unverified must be a list of names"),
-        ("test_items: 2", "test_items: 2, unverified: [promt]", r"\(one\)\.unverified must name some of .*got promt"),
+        ("test_items: 2", "test_items: 2, unverified: [wording]", r"unverified must name some of .*got wording"),
         ("test_items: 2", "test_items: 2, references: ../x.json", r"references must be a path inside"),
         ("builder: mini", "builder: huge", r"builder must be one of mini, or left out; got huge"),
         ("key: two", "key: two, draws: clever", r"\(two\)\.draws must be one of .*clevr.*got clever"),
