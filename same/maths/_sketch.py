@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from same.maths._storage import Place, Storage
+from same.maths._storage import Place, Storage, squared_norms
 from same.maths.spectrum import Spectrum
 
 SEED = 1706_05736
@@ -83,14 +83,20 @@ class Sketch(Storage):
     def tensors(self) -> dict[str, Tensor]:
         return {"sums": self.sums, "sampled": self.sampled, "trace": self.trace}
 
-    def add(self, rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"] | None, seen: Tensor) -> None:
+    def add(
+        self,
+        rows: Float[Tensor, "tokens d"],
+        valid: Bool[Tensor, " tokens"] | None,
+        seen: Tensor,
+        energy: Float[Tensor, " tokens"] | None = None,
+    ) -> None:
         if len(rows) == 0:
             return
-        wide = torch.promote_types(rows.dtype, self.dtype)
-        energy = torch.linalg.vector_norm(rows, dim=1, dtype=wide).double().square()
+        if energy is None:
+            energy = squared_norms(rows, torch.promote_types(rows.dtype, self.dtype))
         if valid is not None:
-            energy = torch.where(valid, energy, torch.zeros_like(self.trace))
-        self.trace += energy.sum()
+            energy = torch.where(valid, energy, torch.zeros((), dtype=energy.dtype, device=energy.device))
+        self.trace += energy.sum(dtype=self.trace.dtype)
         chosen, count = every(rows, valid, seen, self.stride)
         self.sampled += count
         if self.centered:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from same.maths.spectrum import Spectrum
 
+PIECE = 32  # rows converted at a time
+BLOCK = 128  # columns of a symmetric product made at a time
+
 
 @dataclass(frozen=True)
 class Place:
@@ -29,6 +32,15 @@ class Place:
         return torch.zeros((), dtype=torch.float64, device=self.device)
 
 
+def squared_norms(rows: Float[Tensor, "tokens d"], dtype: torch.dtype) -> Float[Tensor, " tokens"]:
+    """‖x‖² of each row, computed in `dtype`."""
+    if rows.dtype == dtype or rows.device.type != "cpu":
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
+        return norms.square()
+    # A CPU would first convert all rows: piece by piece the copy stays in its cache.
+    return torch.cat([torch.linalg.vector_norm(part.to(dtype), dim=1) for part in rows.split(PIECE)]).square()
+
+
 class Storage(ABC):
     """Keeps Σ x xᵀ, whole or in part. The defaults suit one whose state is a sum over tokens."""
 
@@ -37,13 +49,20 @@ class Storage(ABC):
         """The live tensors that are its whole state, by name."""
 
     @abstractmethod
-    def add(self, rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"] | None, seen: Tensor) -> None:
+    def add(
+        self,
+        rows: Float[Tensor, "tokens d"],
+        valid: Bool[Tensor, " tokens"] | None,
+        seen: Tensor,
+        energy: Float[Tensor, " tokens"] | None = None,
+    ) -> None:
         """Count the valid rows, in order; what the others hold (it may be NaN) leaves no trace.
 
         Args:
             rows: inputs of any floating dtype.
             valid: None for all.
             seen: how many valid tokens came before, on the device.
+            energy: ‖x‖² of each row where it is known already.
         """
 
     @abstractmethod
@@ -68,7 +87,10 @@ class Storage(ABC):
 
 
 class ExactStorage(Storage):
-    """Σ x xᵀ itself, [d, d]: nothing is lost, and order and grouping do not matter."""
+    """Σ x xᵀ itself, [d, d]: nothing is lost, and order and grouping do not matter.
+
+    Below its diagonal the matrix is filled in when it is asked for.
+    """
 
     def __init__(self, dim: int, place: Place) -> None:
         self.centered = place.centered
@@ -76,18 +98,28 @@ class ExactStorage(Storage):
         self.sums = place.zeros(dim if place.centered else 0)
 
     def tensors(self) -> dict[str, Tensor]:
+        self.products.triu_().add_(self.products.triu(1).T)
         return {"products": self.products, "sums": self.sums}
 
-    def add(self, rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"] | None, seen: Tensor) -> None:
+    def add(
+        self,
+        rows: Float[Tensor, "tokens d"],
+        valid: Bool[Tensor, " tokens"] | None,
+        seen: Tensor,
+        energy: Float[Tensor, " tokens"] | None = None,
+    ) -> None:
         rows = rows.to(self.products.dtype)
         if valid is not None:
             rows = torch.where(valid[:, None], rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
-        self.products.addmm_(rows.T, rows)
+        # Only what stands on and right of the diagonal, block by block: the rest mirrors it.
+        for first in range(0, rows.shape[1], BLOCK):
+            block = slice(first, first + BLOCK)
+            self.products[block, first:].addmm_(rows[:, block].T, rows[:, first:])
         if self.centered:
             self.sums += rows.sum(0)
 
     def spectrum(self, tokens: float) -> Spectrum:
-        covariance = self.products.double() / tokens
+        covariance = self.tensors()["products"].double() / tokens
         if self.centered:
             mean = self.sums.double() / tokens
             covariance = covariance - torch.outer(mean, mean)

@@ -15,10 +15,10 @@ from same.maths._frequent_directions import FrequentDirections
 from same.maths._incremental import IncrementalSketch
 from same.maths._nystrom import NystromSketch
 from same.maths._sketch import Sketch
-from same.maths._storage import ExactStorage, Place, Storage
+from same.maths._storage import ExactStorage, Place, Storage, squared_norms
 from same.maths.spectrum import Spectrum
 
-__all__ = ["CovarianceSettings", "CovarianceTracker", "Spectrum", "StorageName"]
+__all__ = ["CovarianceSettings", "CovarianceTracker", "Spectrum", "StorageName", "squared_norms"]
 
 StorageName = Literal["exact", "nystrom", "frequent_directions", "incremental"]
 
@@ -109,16 +109,24 @@ class CovarianceTracker:
         self.tokens = place.count()
 
     @torch.no_grad()
-    def update(self, inputs: Float[Tensor, "*batch d"], valid: Bool[Tensor, "*batch"] | None = None) -> None:
-        """Count a batch of tokens; those where `valid` is False leave no trace. Never waits for the device.
+    def update(
+        self,
+        inputs: Float[Tensor, "*batch d"],
+        valid: Bool[Tensor, "*batch"] | None = None,
+        energy: Float[Tensor, " tokens"] | None = None,
+    ) -> None:
+        """Count a batch of tokens. Never waits for the device (but for Frequent Directions on CUDA, see there).
 
-        (But for Frequent Directions on CUDA, see there.)
+        Args:
+            inputs: tokens, in order.
+            valid: those where it is False leave no trace; None counts all.
+            energy: `squared_norms` of the tokens, where the caller has them already.
         """
         if inputs.shape[-1] != self.dim:
             raise ValueError(f"inputs must be {self.dim} wide; got shape {tuple(inputs.shape)}.")
         rows = inputs.detach().reshape(-1, self.dim)
         flat = None if valid is None else valid.reshape(-1)
-        self._storage.add(rows, flat, self.tokens)
+        self._storage.add(rows, flat, self.tokens, energy)
         self.tokens += len(rows) if flat is None else flat.sum()
 
     @torch.no_grad()

@@ -55,17 +55,13 @@ def curvature_scaling(
     return DirectionScaling(spectrum.eigenvectors[:, :rank], gains, 1.0 if normalise else 1.0 / mu)
 
 
-def scale_output_factors(
-    deltas: Float[Tensor, "e m r"],
-    inputs: Float[Tensor, "e r d"],
-    root: Float[Tensor, "d k"],
-    damping: float,
-) -> Float[Tensor, "e m r"]:
-    """ΔB_i ← ΔB_i (C_z/μ_z + I)^{-1} with C_z = A_i C A_iᵀ and μ_z = damping · tr(C_z)/r, for all experts at once.
+def output_scalings(
+    inputs: Float[Tensor, "e r d"], root: Float[Tensor, "d k"], damping: float
+) -> Float[Tensor, "e r r"]:
+    """(C_z/μ_z + I)^{-1} with C_z = A_i C A_iᵀ and μ_z = damping · tr(C_z)/r: what ΔB_i is multiplied by.
 
     Args:
-        deltas: changes of the output factors B_i.
-        inputs: the input factors A_i.
+        inputs: the input factors A_i, of all layers that read this input.
         root: V diag(√σ), so that C = root rootᵀ.
         damping: relative μ_z; larger protects less.
     """
@@ -76,7 +72,25 @@ def scale_output_factors(
     mu = (damping * trace / rank).clamp_min(torch.finfo(curvature.dtype).tiny)
     identity = torch.eye(rank, dtype=curvature.dtype, device=curvature.device)
     factor, _ = torch.linalg.cholesky_ex(curvature / mu[:, None, None] + identity)
-    return torch.cholesky_solve(deltas.mT, factor).mT
+    inverse: Tensor = torch.cholesky_inverse(factor)
+    return inverse
+
+
+def scale_output_factors(
+    deltas: Float[Tensor, "e m r"],
+    inputs: Float[Tensor, "e r d"],
+    root: Float[Tensor, "d k"],
+    damping: float,
+) -> Float[Tensor, "e m r"]:
+    """ΔB_i ← ΔB_i (C_z/μ_z + I)^{-1} for all experts at once; see `output_scalings`.
+
+    Args:
+        deltas: changes of the output factors B_i.
+        inputs: the input factors A_i.
+        root: V diag(√σ), so that C = root rootᵀ.
+        damping: relative μ_z; larger protects less.
+    """
+    return deltas @ output_scalings(inputs, root, damping)
 
 
 def degradation(delta: Float[Tensor, "*batch m d"], covariance: Float[Tensor, "d d"]) -> Float[Tensor, "*batch"]:

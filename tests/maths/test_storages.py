@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from same.maths._sketch import every, random_basis, without_mean
-from same.maths.covariance import CovarianceTracker
+from same.maths.covariance import CovarianceTracker, squared_norms
 
 ALL = ("exact", "nystrom", "frequent_directions", "incremental")
 SUMS = ("exact", "nystrom")  # linear in x xᵀ
@@ -101,6 +101,42 @@ def test_sums_do_not_depend_on_grouping_or_order(storage, size, shape, cuts):
         for mine, theirs in zip(whole.state_dict().values(), other.state_dict().values(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
         close(other.spectrum().matrix(), whole.spectrum().matrix(), 1e-6)
+
+
+def test_a_wide_exact_covariance_is_whole_after_every_question():
+    """Its products are made block by block on one side of the diagonal."""
+    rows = draw(40, 300)
+    tracker = tracked("exact", rows[:25])
+    torch.testing.assert_close(tracker.state_dict()["products"], rows[:25].T @ rows[:25])
+    tracker.update(rows[25:])
+    close(tracker.spectrum().matrix(), mean_square(rows))
+    other = tracked("exact", rows)
+    other.merge(tracker)
+    torch.testing.assert_close(other.state_dict()["products"], 2 * rows.T @ rows)
+
+
+@pytest.mark.parametrize("storage", ALL)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_norms_that_are_known_already_change_nothing(storage, stride):
+    rows = draw(41, 8)
+    rows[5] = float("nan")
+    valid = torch.arange(41) != 5
+    plain, told = (tracked(storage, dim=8, size=5, stride=stride) for _ in range(2))
+    plain.update(rows, valid)
+    told.update(rows, valid, squared_norms(rows, rows.dtype))
+    for mine, theirs in zip(plain.state_dict().values(), told.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_squared_norms_are_of_the_values_given_and_of_each_row_alone(dtype):
+    rows = draw(70, 33).to(dtype)
+    rows[3] = float("nan")
+    norms = squared_norms(rows, torch.promote_types(dtype, torch.float32))
+    assert norms.isnan().nonzero().flatten().tolist() == [3]
+    expected = rows.double().square().sum(1)
+    rtol = 1e-12 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(norms.double(), expected, rtol=rtol, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("storage", ALL)
