@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch import nn
 
 from same.errors import InputError
-from same.tuner.kernel import moe_lora
+from same.tuner.kernel import mix, project
 from same.tuner.observe import moe_layers
 
 VARIANTS_KEPT = 64  # compiled forms: widths × lengths × numbers of experts that take part × with or without gradient
@@ -56,6 +56,6 @@ def compile_adapters(model: nn.Module, backend: str = "inductor") -> None:
             "Install one, or leave compile out."
         )
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS_KEPT)
-    compiled = torch.compile(moe_lora, backend=backend)
+    compiled = tuple(torch.compile(half, backend=backend) for half in (project, mix))
     for layer in layers.values():
         layer.kernel = compiled

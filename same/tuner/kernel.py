@@ -1,7 +1,8 @@
-"""The experts' weighted sum as one autograd function over stacked factors: no loop over experts or tokens.
+"""The experts' weighted sum as two autograd functions around the base layer: no loop over experts or tokens.
 
 Router rows stand on top of the experts' A rows, so that logits and projections come from one product; the result is
-added into the base layer's output in place; only the input, the projections and ω are kept for backward.
+added into the base layer's output in place, and the gradient of the input into the base layer's own; only the input,
+the projections and ω are kept for backward.
 """
 
 from __future__ import annotations
@@ -25,11 +26,33 @@ def routing_weights(logits: Tensor, top_k: int | None = None) -> Tensor:
     return logits.softmax(-1)
 
 
-def moe_lora(
-    x: Tensor,
+def project(
+    x: Tensor, router: Tensor, factors_a: Sequence[Tensor], dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """The inputs again, for the base layer to read, and x [W_G; A_1; …]ᵀ, from one product.
+
+    The base layer must read the inputs returned: their gradient then comes by here, and the experts' part is added to
+    it in place instead of being made and summed apart. That gradient must be a tensor of its own, as a linear layer's
+    is.
+
+    Args:
+        x: inputs [..., d].
+        router: W_G [n, d].
+        factors_a: A_i [r, d] of the experts that take part.
+        dtype: of the product; x's by default.
+
+    Returns:
+        The inputs, and logits and projections [tokens, n + experts · r].
+    """
+    apply: Any = _Project.apply
+    with torch.autocast(x.device.type, enabled=False):
+        result: tuple[Tensor, Tensor] = apply(x, dtype or x.dtype, router, *factors_a)
+    return result
+
+
+def mix(
     base: Tensor,
-    router: Tensor,
-    factors_a: Sequence[Tensor],
+    projected: Tensor,
     factors_b: Sequence[Tensor],
     *,
     scaling: float,
@@ -40,87 +63,105 @@ def moe_lora(
     """Base + scaling · Σ_i ω_i(x) B_i A_i x, in the dtype of `base`, which is overwritten where that is safe.
 
     Args:
-        x: inputs [..., d].
         base: the frozen layer's output [..., m].
-        router: W_G [n, d].
-        factors_a: A_i [r, d] of the experts that take part.
-        factors_b: B_i [m, r] of the same experts.
+        projected: logits of all n experts beside the projections of those that take part, from `project`.
+        factors_b: B_i [m, r] of the experts that take part.
         scaling: alpha / r.
         top_k: experts kept a token.
         experts: their row numbers in the router when fewer than n take part; ω is renormalised over them.
-        weights: ω of those that take part, one row for each group of as many tokens in a row [groups, n], instead of
-            what the router says of each token.
+        weights: ω of those that take part, one row for each group of as many tokens in a row [groups, experts], instead
+            of what the logits say of each token.
     """
     tracing = torch.compiler.is_compiling()  # a graph may not ask what a view is; compilers find what can be reused
     reusable = (
         not tracing and base.is_contiguous() and not base._is_view() and not (base.is_leaf and base.requires_grad)
     )
     output = base if reusable else base.clone()
-    apply: Any = _MoELora.apply
+    apply: Any = _Mix.apply
     with torch.autocast(base.device.type, enabled=False):
-        routing = (router, None) if weights is None else (None, weights)
-        result: Tensor = apply(x.to(base.dtype), output, *routing, scaling, top_k, experts, *factors_a, *factors_b)
+        result: Tensor = apply(output, projected.to(base.dtype), weights, scaling, top_k, experts, *factors_b)
     return result
 
 
-def _stack(router: Tensor | None, factors_a: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    return torch.cat([*factors_a] if router is None else [router, *factors_a]).to(dtype)
+def _stack(router: Tensor, factors_a: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.cat([router, *factors_a]).to(dtype)
 
 
-class _MoELora(torch.autograd.Function):
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype, router: Tensor, *factors_a: Tensor) -> tuple[Tensor, Tensor]:
+        rows = x.reshape(-1, x.shape[-1]).to(dtype)
+        passed = x.view_as(x)
+        if not ctx.needs_input_grad[0]:
+            ctx.mark_non_differentiable(passed)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(rows, router, *factors_a)
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return passed, rows @ _stack(router, factors_a, dtype).T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        rows, router, *factors_a = ctx.saved_tensors
+        d_x, d_projected = gradients
+        if d_projected is None:
+            return d_x, None, None, *([None] * len(factors_a))
+        d_stacked = (d_projected.T @ rows).to(router.dtype)
+        if ctx.needs_input_grad[0]:
+            stacked = _stack(router, factors_a, rows.dtype)
+            if d_x is not None and d_x.dtype == rows.dtype and d_x.is_contiguous():
+                d_x.view(rows.shape).addmm_(d_projected, stacked)
+            else:
+                ours = (d_projected @ stacked).view(ctx.shape).to(ctx.dtype)
+                d_x = ours if d_x is None else d_x + ours
+        return d_x, None, *d_stacked.split([len(router), *(len(factor) for factor in factors_a)])
+
+
+class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
         base: Tensor,
-        router: Tensor | None,
-        weights: Tensor | None,
+        projected: Tensor,
+        given: Tensor | None,
         scaling: float,
         top_k: int | None,
         experts: Tensor | None,
-        *factors: Tensor,
+        *factors_b: Tensor,
     ) -> Tensor:
-        count, n = len(factors) // 2, 0 if router is None else router.shape[0]
-        factors_a, factors_b = factors[:count], factors[count:]
-        stacked = _stack(router, factors_a, base.dtype)
-        projected = x.reshape(-1, x.shape[-1]) @ stacked.T
-        if weights is None:
-            weights = routing_weights(projected[:, :n] if experts is None else projected[:, experts], top_k)
-        z = projected[:, n:].unflatten(-1, (count, -1))
-        mixed = (z * spread(weights.to(z.dtype), len(z)).unsqueeze(-1)).flatten(1)
-        output = torch.cat(factors_b, dim=1).to(base.dtype)
-        base.view(-1, base.shape[-1]).addmm_(mixed, output.T, alpha=scaling)
+        count, rank = len(factors_b), factors_b[0].shape[1]
+        every, z = projected.tensor_split([projected.shape[1] - count * rank], dim=1)
+        weights = routing_weights(every if experts is None else every[:, experts], top_k) if given is None else given
+        z = z.unflatten(1, (count, rank))
+        mixed = (z * spread(weights.to(z.dtype), len(z)).unsqueeze(-1)).flatten(1).mul_(scaling)
+        base.view(-1, base.shape[-1]).addmm_(mixed, torch.cat(factors_b, dim=1).to(base.dtype).T)
         ctx.mark_dirty(base)
-        ctx.save_for_backward(x, z, weights, experts, router, *factors)
-        ctx.scaling = scaling
+        ctx.save_for_backward(z, weights, experts, *factors_b)
+        ctx.scaling, ctx.width, ctx.given = scaling, every.shape[1], given is not None
         return base
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        x, z, weights, experts, router, *factors = ctx.saved_tensors
-        gradient = gradients[0]
-        count, n = len(factors) // 2, 0 if router is None else router.shape[0]
-        factors_a, factors_b = factors[:count], factors[count:]
-        rows, out_rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-        dtype, master = rows.dtype, factors_a[0].dtype
-        omega = spread(weights.to(dtype), len(rows)).unsqueeze(-1)
-        d_mixed = (out_rows @ torch.cat(factors_b, dim=1).to(dtype)).mul_(ctx.scaling).unflatten(-1, (count, -1))
-        d_b = (out_rows.T @ (z * omega).flatten(1)).mul_(ctx.scaling)
-        d_weights = (d_mixed * z).sum(-1, dtype=weights.dtype)
-        d_projected = (d_mixed * omega).flatten(1)
-        if router is None:
-            d_weights = d_weights.view(len(weights), -1, count).sum(1)
+        z, weights, experts, *factors_b = ctx.saved_tensors
+        gradient, (count, rank) = gradients[0], z.shape[1:]
+        rows, dtype = gradient.reshape(-1, gradient.shape[-1]), z.dtype
+        omega = spread((weights * ctx.scaling).to(dtype), len(rows)).unsqueeze(-1)
+        d_mixed = (rows @ torch.cat(factors_b, dim=1).to(dtype)).unflatten(1, (count, rank))
+        d_b = rows.T @ (z * omega).flatten(1)
+        d_weights = (d_mixed * z).sum(-1, dtype=weights.dtype).mul_(ctx.scaling)
+        d_given = None
+        if ctx.given:
+            d_given, d_logits = (
+                d_weights.view(len(weights), -1, count).sum(1),
+                d_weights.new_zeros(len(rows), ctx.width),
+            )
         else:
             d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdim=True))
             if experts is not None:
-                d_logits = d_logits.new_zeros(len(rows), n).index_copy_(1, experts, d_logits)
-            d_projected = torch.cat([d_logits.to(dtype), d_projected], dim=1)
-        d_stacked = (d_projected.T @ rows).to(master)
-        d_x = None
-        if ctx.needs_input_grad[0]:
-            d_x = (d_projected @ _stack(router, factors_a, dtype)).view_as(x)
-        ranks = [factor.shape[0] for factor in factors_a]
-        d_router, *d_a = d_stacked.split([n, *ranks])
-        routing = (None, d_weights) if router is None else (d_router, None)
-        return d_x, gradient, *routing, None, None, None, *d_a, *d_b.to(master).split(ranks, dim=1)
+                d_logits = d_logits.new_zeros(len(rows), ctx.width).index_copy_(1, experts, d_logits)
+        d_projected = torch.cat([d_logits.to(dtype), (d_mixed * omega).flatten(1)], dim=1)
+        # One copy puts each expert's gradient into the layout of its parameter.
+        d_factors = d_b.unflatten(1, (count, rank)).movedim(1, 0)
+        d_factors = d_factors.to(factors_b[0].dtype, memory_format=torch.contiguous_format)
+        return gradient, d_projected, d_given, None, None, None, *d_factors.contiguous().unbind()

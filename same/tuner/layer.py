@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from same.errors import InputError
 from same.tuner.config import MoELoraConfig
-from same.tuner.kernel import moe_lora, routing_weights
+from same.tuner.kernel import mix, project, routing_weights
 from same.tuner.mixed import mixed_factors
 from same.tuner.observe import current_observation
 from same.tuner.routing import Passes, pooled_logits
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which a linear layer would multiply these inputs now."""
+    kind = x.device.type
+    lowered = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if lowered else x.dtype
 
 
 class MoELoraLinear(nn.Module, BaseTunerLayer):
@@ -26,7 +33,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("lora_A", "lora_B", "lora_router")
     other_param_names = ("settings",)
-    kernel: Any = staticmethod(moe_lora)  # compiled in its place where asked for
+    kernel: Any = (project, mix)  # compiled ones in their place where asked for
 
     get_base_layer: Any  # from PEFT
     set_adapter: Any
@@ -130,56 +137,51 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
             return routing_weights(logits / config.num_experts, 2)
         return routing_weights(logits, config.top_k)
 
-    def route(self, x: Tensor, valid: Tensor | None = None, experts: Tensor | None = None) -> Tensor:
-        """ω [groups, n]: a row for each token, each sample, or one for the batch.
+    def group(self, logits: Tensor, valid: Tensor | None = None) -> Tensor:
+        """ω [groups, n] of logits [..., n]: a row for each token, each sample, or one for the batch.
 
         Args:
-            x: inputs [..., d], in the dtype to compute in.
+            logits: of the experts to choose among.
             valid: True for tokens that are not padding [...]; None for all.
-            experts: numbers of those that take part; None for all.
         """
-        logits = x @ self.router.to(x.dtype).T
-        if experts is not None:
-            logits = logits[..., experts]
         routing = self.settings[self.adapter].routing
         return self.weigh(logits.flatten(0, -2) if routing == "token" else pooled_logits(logits, valid, routing))
 
-    def _given_weights(self, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """ω where it is not simply each token's own; None leaves it to the kernel."""
+    def route(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """ω [groups, n] of inputs [..., d], over all experts."""
+        return self.group(x @ self.router.to(x.dtype).T, valid)
+
+    def _given_weights(self, x: Tensor, logits: Tensor) -> Tensor | None:
+        """ω of the experts that take part where it is not simply each token's own; None leaves it to the kernel."""
         config = self.settings[self.adapter]
         if config.routing == "token" and config.layer == "experts" and config.inference == "as_trained":
             return None
 
         def make() -> Tensor:
+            chosen = logits if self._rows is None else logits[..., self._rows]
             with torch.autocast(x.device.type, enabled=False):
-                return self.route(x.to(dtype), self.passes.valid(x), self._rows)
+                return self.group(chosen, self.passes.valid(x))
 
         return make() if config.routing == "token" else self.passes.once(self, make)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if kwargs.pop("adapter_names", None) is not None:
             raise InputError("adapter_names must be left out: all rows of a batch use one adapter.")
-        result: Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
-            return result
+            return self._base(x, *args, **kwargs)
+        config, (factors_a, factors_b) = self.settings[self.adapter], self._factors()
+        project_inputs, mix_outputs = self.kernel
+        passed, projected = project_inputs(x, self.router, factors_a, compute_dtype(x))
+        logits = projected[:, : config.num_experts].unflatten(0, x.shape[:-1])
         observation = current_observation()
         if observation is not None:
-            observation.record(self, x)
-        factors_a: list[Tensor] = [*self.experts_a]
-        factors_b: list[Tensor] = [*self.experts_b]
-        if self._experts is not None:
-            factors_a, factors_b = [factors_a[i] for i in self._experts], [factors_b[i] for i in self._experts]
-        factors_a = [a.detach() if i in self._rest else a for i, a in enumerate(factors_a)]
-        factors_b = [b.detach() if i in self._rest else b for i, b in enumerate(factors_b)]
-        config = self.settings[self.adapter]
-        scaling, weights = config.lora_alpha / config.r, self._given_weights(x, result.dtype)
+            observation.record(self, x, logits.detach())
+        scaling, weights = config.lora_alpha / config.r, self._given_weights(x, logits)
         if weights is not None and config.layer == "mixed_factors":
-            return mixed_factors(x, result, weights, factors_a, factors_b, scaling=scaling)
-        result = self.kernel(
-            x,
-            result,
-            self.router,
-            factors_a,
+            return mixed_factors(x, self._base(passed, *args, **kwargs), weights, factors_a, factors_b, scaling=scaling)
+        result: Tensor = mix_outputs(
+            self._base(passed, *args, **kwargs),
+            projected,
             factors_b,
             scaling=scaling,
             top_k=config.top_k,
@@ -187,6 +189,19 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
             weights=weights,
         )
         return result
+
+    def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result: Tensor = self.base_layer(x, *args, **kwargs)
+        return result
+
+    def _factors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """A_i and B_i of the experts that take part, without gradient where they rest."""
+        chosen = range(self.num_experts) if self._experts is None else self._experts
+        a, b = self.experts_a, self.experts_b
+        return (
+            [a[i].detach() if i in self._rest else a[i] for i in chosen],
+            [b[i].detach() if i in self._rest else b[i] for i in chosen],
+        )
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         raise InputError("routed experts cannot be merged into one weight: what they add depends on each input.")

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
-from same.maths.covariance import CovarianceSettings, CovarianceTracker
+from same.maths.covariance import CovarianceSettings, CovarianceTracker, squared_norms
 from same.tuner.routing import spread
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Observation:
         table = torch.zeros(shape, dtype=torch.float64, device=first.router.device)
         self.weight, self.largest, self.energy = table, table.clone(), table.clone()
         self.tokens = table[:, 0].clone()
+        self._read: tuple[ref[Tensor], Tensor] | None = None  # the tensor read last, and ‖x‖² of its tokens
 
     @property
     def names(self) -> list[str]:
@@ -109,29 +111,42 @@ class Observation:
             _current.reset(token)
 
     @torch.no_grad()
-    def record(self, layer: MoELoraLinear, x: Tensor) -> None:
-        """Count one layer's inputs; called by the layer."""
+    def record(self, layer: MoELoraLinear, x: Tensor, logits: Tensor) -> None:
+        """Count one layer's inputs and what its router says of them; called by the layer.
+
+        Args:
+            layer: whose inputs they are.
+            x: the inputs [..., d].
+            logits: of all experts [..., n].
+        """
         place, watched = self.layers.get(id(layer)), _current.get()
         if place is None or watched is None:
             return
         valid = watched[1] if place.padded else None
-        if valid is None:
-            valid = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-        elif valid.shape != x.shape[:-1]:
+        if valid is not None and valid.shape != x.shape[:-1]:
             return
         with torch.autocast(x.device.type, enabled=False):
+            energy = self._energy_of(x)
             if place.first_of_input and place.input_key in self.trackers:
-                self.trackers[place.input_key].update(x, valid)
-            self._record_routing(layer, place.row, x, valid)
+                self.trackers[place.input_key].update(x, valid, energy)
+            omega = spread(layer.group(logits, valid), len(energy))
+            self._record_routing(place.row, omega, energy, None if valid is None else valid.reshape(-1))
 
-    def _record_routing(self, layer: MoELoraLinear, row: int, x: Tensor, valid: Tensor) -> None:
-        inputs = x.detach().to(layer.router.dtype)
-        inputs = torch.where(valid[..., None], inputs, torch.zeros((), dtype=inputs.dtype, device=inputs.device))
-        omega = spread(layer.route(inputs, valid), valid.numel())
-        count = valid.reshape(-1).to(omega.dtype)
-        self.weight[row] += count @ omega
-        self.energy[row] += inputs.square().sum(-1).reshape(-1) @ omega
-        self.largest[row].index_add_(0, omega.argmax(-1), count.to(self.largest.dtype))
+    def _energy_of(self, x: Tensor) -> Tensor:
+        """‖x‖² of each token, computed once for all layers that read this tensor [tokens]."""
+        if self._read is None or self._read[0]() is not x:
+            rows = x.detach().reshape(-1, x.shape[-1])
+            self._read = ref(x), squared_norms(rows, torch.promote_types(x.dtype, torch.float32))
+        return self._read[1]
+
+    def _record_routing(self, row: int, omega: Tensor, energy: Tensor, valid: Tensor | None) -> None:
+        largest = omega.argmax(-1)
+        if valid is None:
+            valid = torch.ones_like(largest, dtype=torch.bool)
+        omega = torch.where(valid[:, None], omega, omega.new_zeros(()))
+        self.weight[row] += omega.sum(0)
+        self.energy[row] += torch.where(valid, energy, energy.new_zeros(())).to(omega.dtype) @ omega
+        self.largest[row].index_add_(0, largest, valid.to(self.largest.dtype))
         self.tokens[row] += valid.sum()
 
     def reduce(self, all_reduce: Callable[[Tensor], None], rank: int = 0, world: int = 1) -> None:

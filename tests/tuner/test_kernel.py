@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from same.tuner.kernel import moe_lora, routing_weights
+from same.tuner.kernel import mix, project, routing_weights
 
 N, R, D, M = 4, 3, 5, 6
 
@@ -16,6 +16,12 @@ def parts(seed=0, dtype=torch.float64):
         return torch.randn(*shape, dtype=dtype, generator=generator).requires_grad_()
 
     return leaf(2, 4, D), leaf(2, 4, M), leaf(N, D), [leaf(R, D) for _ in range(N)], [leaf(M, R) for _ in range(N)]
+
+
+def moe_lora(x, base, router, factors_a, factors_b, **settings):
+    """The two halves around a base layer, or around the output that one gave."""
+    passed, projected = project(x, router, factors_a)
+    return mix(base(passed) if isinstance(base, nn.Module) else base, projected, factors_b, **settings)
 
 
 def loop(x, base, router, factors_a, factors_b, scaling, top_k, experts):
@@ -51,6 +57,32 @@ def test_kernel_equals_the_loop_over_experts_with_its_gradients(top_k, experts):
 
 
 @pytest.mark.parametrize(("top_k", "experts"), CASES)
+def test_the_input_gradient_is_added_to_that_of_the_base_layer(top_k, experts):
+    x, _, router, a, b = parts()
+    linear = nn.Linear(D, M, dtype=torch.float64).requires_grad_(False)
+    chosen = None if experts is None else torch.tensor(experts)
+    if experts is not None:
+        a, b = a[: len(experts)], b[: len(experts)]
+    leaves = [x, router, *a, *b]
+
+    def gradients(adapted):
+        inner = x * 2  # no leaf, and read by something else beside the layer
+        out = adapted(inner)
+        return out, torch.autograd.grad((out.square().sum(-1, keepdim=True) * inner).sum(), leaves)
+
+    ours = gradients(lambda y: moe_lora(y, linear, router, a, b, scaling=1.7, top_k=top_k, experts=chosen))
+    theirs = gradients(lambda y: loop(y, linear(y), router, a, b, 1.7, top_k, chosen))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_inputs_without_gradient_cost_the_base_layer_no_backward():
+    x, _, router, a, _ = parts()
+    passed, projected = project(x.detach(), router, a)
+    assert not passed.requires_grad
+    assert projected.requires_grad
+
+
+@pytest.mark.parametrize(("top_k", "experts"), CASES)
 def test_gradients_pass_gradcheck(top_k, experts):
     x, base, router, a, b = parts()
     chosen = None if experts is None else torch.tensor(experts)
@@ -80,7 +112,7 @@ def test_only_input_projections_and_weights_are_kept_for_backward():
         moe_lora(x, base, router, a, b, scaling=1.0)
     leaves = {t.data_ptr() for t in [router, *a, *b]}
     activations = sorted(tuple(t.shape) for t in kept if t.data_ptr() not in leaves)
-    assert activations == sorted([(2, 4, D), (8, N, R), (8, N)])
+    assert activations == sorted([(8, D), (8, N, R), (8, N)])
 
 
 def test_weights_are_a_softmax_in_float32_and_top_k_renormalises():

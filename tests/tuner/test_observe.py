@@ -78,6 +78,20 @@ def test_padding_never_changes_a_statistic(storage, model, make_batch):
     assert_same(observed(model, batch, covariance=settings), observed(model, *alone, covariance=settings))
 
 
+def test_padding_that_holds_nan_leaves_no_trace(model, make_batch):
+    batch = make_batch()
+    layer = next(iter(moe_layers(model).values()))
+    x = torch.randn(*batch["input_ids"].shape, 16, dtype=torch.float64)
+    spoilt = x.masked_fill(~batch["attention_mask"].bool()[..., None], float("nan"))
+    found = []
+    for inputs in (x, spoilt):
+        observation = Observation(model, input_key, covariance=CovarianceSettings("nystrom", 0, 4, 3))
+        with observation.watching(batch["attention_mask"]), torch.no_grad():
+            layer(inputs)
+        found.append(observation)
+    assert_same(*found)
+
+
 def test_later_steps_of_a_generation_are_not_counted(model, make_batch):
     batch = make_batch()
     observation = Observation(model, input_key)

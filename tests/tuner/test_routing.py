@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from same.tuner import MoELoraConfig, Observation
-from same.tuner.kernel import moe_lora
+from same.tuner.kernel import mix, project
 from same.tuner.mixed import mixed_factors
 from same.tuner.observe import moe_layers
 from same.tuner.routing import pooled_logits
@@ -59,7 +59,7 @@ def test_a_kernel_with_given_weights_is_the_sum_with_all_its_gradients(groups):
     a, b = ([draw(*shape, seed=10 + i).requires_grad_() for i in range(N)] for shape in ((R, D), (M, R)))
 
     def ours(x, base, weights, *factors):
-        return moe_lora(x, base, router, factors[:N], factors[N:], scaling=1.3, weights=weights)
+        return mix(base, project(x, router, factors[:N])[1], factors[N:], scaling=1.3, weights=weights)
 
     omega = weights.repeat_interleave(8 // groups, 0).view(2, 4, N)
     expected = base + 1.3 * sum(omega[..., i : i + 1] * (x @ a[i].T @ b[i].T) for i in range(N))
@@ -123,8 +123,8 @@ def test_cached_generation_equals_uncached(routing, top_k, adapted, make_batch):
 def test_an_answer_is_generated_with_its_prompts_routing(adapted, make_batch):
     model, batch = adapted(routing="sample"), make_batch()
     layer, seen = next(iter(moe_layers(model).values())), []
-    route = layer.route
-    layer.route = lambda *arguments: seen.append(route(*arguments)) or seen[-1]
+    group = layer.group
+    layer.group = lambda *arguments: seen.append(group(*arguments)) or seen[-1]
     tokens = batch["input_ids"].flip(1)
     model.generate(input_ids=tokens, attention_mask=(tokens != 0).long(), min_new_tokens=4, max_new_tokens=4)
     assert [found.shape for found in seen] == [(3, 4)]
