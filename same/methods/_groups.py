@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from same.maths.curvature import scale_output_factors
+from same.maths.curvature import output_scalings
 from same.maths.scaling import Scaling
 from same.methods._shards import local, local_gradients, local_rows, whole
 from same.tuner import MoELoraLinear
@@ -74,12 +74,13 @@ class InputGroup:
             _scale_gradients_(self._trained_a(), rules.experts)
         if rules.root is None or not outputs:
             return
-        for layer in self.layers:
-            factors = [layer.experts_b[expert] for expert in layer.trained_experts]
-            gradients = local_gradients(factors)
-            if len(gradients) == len(factors):
-                scaled = self._scale_outputs(layer, torch.stack(gradients), rules.root)
-                torch._foreach_copy_(gradients, list(scaled.unbind()))
+        factors = self._trained_b()
+        gradients = [local_gradients(layer) for layer in factors]
+        if [len(layer) for layer in gradients] != [len(layer) for layer in factors]:
+            return
+        scalings = self._output_scalings(rules.root)
+        for layer, scaling in zip(gradients, scalings, strict=True):
+            torch._foreach_copy_(layer, list((torch.stack(layer) @ scaling).unbind()))
 
     @torch.no_grad()
     def remember(self, optimizer: Optimizer, updates: bool) -> None:
@@ -101,9 +102,7 @@ class InputGroup:
         if updates and rules.experts is not None:
             self._experts_a = torch.cat(local(self._trained_a()))
         if updates and rules.root is not None:
-            self._experts_b = [
-                torch.stack(local(layer.experts_b[expert] for expert in layer.trained_experts)) for layer in self.layers
-            ]
+            self._experts_b = [torch.stack(local(layer)) for layer in self._trained_b()]
 
     @torch.no_grad()
     def scale_updates_(self, optimizer: Optimizer) -> None:
@@ -124,22 +123,33 @@ class InputGroup:
         if self._experts_a is not None and rules.experts is not None:
             _scale_update_(local(self._trained_a()), self._experts_a, rules.experts)
         if self._experts_b and rules.root is not None:
-            for layer, before in zip(self.layers, self._experts_b, strict=True):
-                factors = local(layer.experts_b[expert] for expert in layer.trained_experts)
-                scaled = self._scale_outputs(layer, torch.stack(factors) - before, rules.root)
-                torch._foreach_copy_(factors, list((before + scaled).unbind()))
+            scalings = self._output_scalings(rules.root)
+            for layer, before, scaling in zip(self._trained_b(), self._experts_b, scalings, strict=True):
+                factors = local(layer)
+                scaled = torch.baddbmm(before, torch.stack(factors) - before, scaling)
+                torch._foreach_copy_(factors, list(scaled.unbind()))
         self._routers = self._experts_a = None
         self._experts_b = []
 
-    def _scale_outputs(self, layer: MoELoraLinear, deltas: Tensor, root: Tensor) -> Tensor:
-        inputs = torch.stack(whole([layer.experts_a[expert] for expert in layer.trained_experts]))
-        return scale_output_factors(deltas, inputs, root, self.rules.output_damping)
+    def _output_scalings(self, root: Tensor) -> list[Tensor]:
+        """What each layer's ΔB are multiplied by [e, r, r], from one product and one factorisation for all layers."""
+        factors = whole(self._trained_a())
+        inputs = torch.cat(factors).unflatten(0, (len(factors), -1))
+        counts = [len(layer.trained_experts) for layer in self.layers]
+        return list(output_scalings(inputs, root, self.rules.output_damping).split(counts))
 
     def _router_weights(self) -> list[Tensor]:
         return [layer.router for layer in self.layers]
 
     def _trained_a(self) -> list[Tensor]:
-        return [layer.experts_a[expert] for layer in self.layers for expert in layer.trained_experts]
+        """A_i of the experts that train, of all layers."""
+        pairs = [(layer.experts_a, layer.trained_experts) for layer in self.layers]
+        return [factors[expert] for factors, trained in pairs for expert in trained]
+
+    def _trained_b(self) -> list[list[Tensor]]:
+        """B_i of the experts that train, layer by layer: their outputs may differ in width."""
+        pairs = [(layer.experts_b, layer.trained_experts) for layer in self.layers]
+        return [[factors[expert] for expert in trained] for factors, trained in pairs]
 
 
 def _moments(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:

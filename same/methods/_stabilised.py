@@ -56,7 +56,7 @@ class StabilisedMethod(ExpertMethod):
         self._join(task)
         self._first = not self.spectra
         self._activation, self._scored, self._spent = [], None, False
-        self._set_active(torch.ones_like(self.active))
+        self.set_active(torch.ones_like(self.active))
         for key, group in self.groups.items():
             held = None if self._first else self._on_device(self.spectra[key])
             group.rules = Rules() if held is None else input_rules(self.config, held)
@@ -72,7 +72,7 @@ class StabilisedMethod(ExpertMethod):
         if self._first:
             return
         if due:
-            self._refresh()
+            self.refresh()
         for group in self.groups.values():
             group.rest_gradients_()
             if self.config.apply_to != "update":
@@ -87,7 +87,7 @@ class StabilisedMethod(ExpertMethod):
         done = step.index + 1
         since = done - max(1, math.ceil(self.config.freeze_warmup * step.total))
         if since >= 0 and since % self.config.freeze_every == 0 and done < step.total:
-            self._score_experts(done)
+            self.score_experts(done)
 
     def end_task(self, task: TaskContext) -> None:
         self._join(task)
@@ -105,11 +105,11 @@ class StabilisedMethod(ExpertMethod):
                 self.past[key].merge(tracker)
         self.spectra = {key: tracker.spectrum() for key, tracker in self.past.items()}
         self.current = None
-        self._set_active(torch.ones_like(self.active))
+        self.set_active(torch.ones_like(self.active))
 
     # -- the mechanisms ----------------------------------------------------------------------------
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Rules from the current task's tokens so far, beside those of past tasks or alone."""
         for key, group in self.groups.items():
             seen = self._observed.trackers[key].clone()
@@ -140,15 +140,16 @@ class StabilisedMethod(ExpertMethod):
             return torch.zeros(self.active.shape, dtype=torch.float64)
         return self.past_energy / self.past_tokens.clamp_min(1)[:, None]
 
-    def _score_experts(self, done: int) -> None:
+    def score_experts(self, done: int) -> None:
         """Choose which experts train from now on (waits for the device; a few times a task)."""
         found = self._scores()
-        self._set_active(active_experts(found[-1], self.config.freeze_threshold).cpu())
+        self.set_active(active_experts(found[-1], self.config.freeze_threshold).cpu())
         self._add_activation(*found, done)
         counts = dict(zip(self.layers, self.active.sum(-1).tolist(), strict=True))
         self._events.append(("freeze", {"step": done, "experts": self.config.num_experts, "active": counts}))
 
-    def _set_active(self, active: Tensor) -> None:
+    def set_active(self, active: Tensor) -> None:
+        """Let only the experts marked True train from now on [layers, n]."""
         self.active = active
         masks = dict(zip(self.layers.values(), active, strict=True))
         for group in self.groups.values():
