@@ -299,11 +299,13 @@ def bench(
 ) -> None:
     """Measure speed and memory on this machine, as ratios of runs interleaved in one process."""
     from same import registry
+    from same.engine.bench._machine import machine
     from same.engine.job import environment, make_config, place_settings
 
     measured = registry.load("same.engine.bench", name)
     values = place_settings(parse_settings(settings or []), {name: measured.Config})
-    found = {"bench": name, "machine": environment(), **measured.run(make_config(measured.Config, values[name]))}
+    about = {**environment(), **machine()}
+    found = {"bench": name, "machine": about, **measured.run(make_config(measured.Config, values[name]))}
     print(json.dumps(found, indent=1) if as_json else _outline(found))
 
 

@@ -8,14 +8,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from same import registry
-from same.engine.bench import covariance, generate, layer, rules, step
+from same.engine.bench import constraint, covariance, freezing, generate, layer, rules, step
+from same.engine.bench._machine import machine
 from same.engine.bench._pairs import interleaved, median_ratio, saved_bytes
 
 SMALL = {
     "covariance": covariance.Config(widths=((300, 40),), tokens=64, updates=1, repeats=1),
     "layer": layer.Config(widths=((24, 40),), tokens=(8,), repeats=1),
     "generate": generate.Config(questions=2, batch=2, max_new_tokens=2, repeats=1),
-    "step": step.Config(rows=2, length=6, steps=2, rounds=1),
+    "step": step.Config(rows=2, length=6, rounds=1, wide_rows=1, wide_rounds=1, width=256),
+    "constraint": constraint.Config(widths=((24, 40),), tokens=8, repeats=1),
+    "freezing": freezing.Config(steps=3, warmup=0.4, rows=2, length=6),
 }
 
 
@@ -63,10 +66,37 @@ def test_every_benchmark_runs_and_gives_json(name):
         "covariance": len(found.get("rows", [])) == len(covariance.VARIANTS),
         "layer": set(layer.KEYS) <= set(found.get("fp32", {})) & set(found.get("bf16", {})),
         "generate": "batched_over_single" in found,
-        "step": {"same_over_moelora", "same_plus_over_moelora"} <= set(found),
+        "step": {"same_over_moelora", "same_plus_over_moelora"} <= set(found)
+        and set(found["models"]) == {"tiny", "wide"},
+        "constraint": {(row["place"], row["on"]) for row in found.get("rows", []) if "share_of_adamw" in row}
+        == {(place, part) for place in constraint.PLACES for part in constraint.PARTS},
+        "freezing": [row["resting"] for row in found.get("rows", []) if "task_seconds" in row]
+        == ["0 of 8", "4 of 8", "7 of 8", "by score"],
     }
     assert keys[name]
     assert json.loads(json.dumps(found))["settings"]
+
+
+def test_the_machine_is_named():
+    about = machine()
+    assert {"cpu", "cores", "threads", "torch", "clock"} <= set(about)
+    assert about["cpu"]
+    assert about["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_resting_experts_hold_no_gradient():
+    sizes = [row["gradient_bytes"] for row in freezing.run(SMALL["freezing"])["rows"][:3]]
+    router = (8 * sizes[2] - sizes[0]) / 7  # sizes are router + trained experts of eight
+    assert sizes[1] - router == pytest.approx((sizes[0] - router) / 2, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_state_between_tasks_does_not_grow():
+    found = step.run(step.Config(model="tiny", rows=2, length=6, rounds=1))["models"]["tiny"]
+    for name in ("same", "same_plus"):
+        kept = found[f"{name}_bytes_kept_after_tasks"]
+        assert kept["1"] == kept["2"] > 0
 
 
 @pytest.mark.slow

@@ -13,6 +13,17 @@ from tqdm.auto import tqdm
 Times = dict[str, list[float]]
 
 
+def counts_own_seconds() -> bool:
+    """On one thread of a CPU only the seconds that it worked count, not the turns that other processes take."""
+    return torch.get_num_threads() == 1 and not torch.cuda.is_available()
+
+
+def clock() -> float:
+    """Seconds, of which differences are taken."""
+    _settle()
+    return time.thread_time() if counts_own_seconds() else time.perf_counter()
+
+
 def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int, *, note: str = "") -> Times:
     """Seconds of each call, `repeats` times; every round runs all calls, each round beginning with another one."""
     names = list(calls)
@@ -22,11 +33,9 @@ def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int, *, note
     for number in tqdm(range(repeats), desc=note or "rounds", leave=False):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            _settle()
-            start = time.perf_counter()
+            start = clock()
             calls[name]()
-            _settle()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return times
 
 

@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 from same.engine.bench._pairs import Times, interleaved, median_ratio, overhead, saved_bytes
-from same.tuner import MoELoraConfig
+from same.tuner import MoELoraConfig, MoELoraLinear
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KEYS = (
     "overhead_over_flop_floor", "overhead_over_peft_lora", "saved_activations_over_peft_lora",
     "saved_activations_over_input", "frozen_4_of_8_over_none", "frozen_7_of_8_over_none",
+    "gradient_bytes_4_of_8_over_none", "gradient_bytes_7_of_8_over_none",
+    "optimizer_bytes_4_of_8_over_none", "optimizer_bytes_7_of_8_over_none",
 )  # fmt: skip
 
 
@@ -118,9 +121,29 @@ def _measure(config: Config, inputs: int, outputs: int, tokens: int, dtype: str)
     numbers = _numbers(times, floor_share(inputs, outputs, experts, rank), experts)
     numbers["saved_activations_over_peft_lora"] = ours_saved / lora_saved
     numbers["saved_activations_over_input"] = ours_saved / (x.numel() * x.element_size())
+    sizes = {count: _sizes(ours, layer, count, x, gradient) for count in (0, experts // 2, experts - 1)}
+    for count, name in ((experts // 2, "4_of_8"), (experts - 1, "7_of_8")):
+        for kind in ("gradient_bytes", "optimizer_bytes"):
+            numbers[f"{kind}_{name}_over_none"] = sizes[count][kind] / sizes[0][kind]
     place = {"dtype": dtype, "inputs": inputs, "outputs": outputs, "tokens": tokens}
     seconds = {name: round(statistics.median(found), 5) for name, found in times.items()}
-    return {**place, **{name: round(value, 3) for name, value in numbers.items()}, "seconds": seconds}
+    found = {name: round(value, 3) for name, value in numbers.items()}
+    return {**place, **found, "seconds": seconds, "bytes": {f"frozen {count}": size for count, size in sizes.items()}}
+
+
+def _sizes(model: nn.Module, layer: MoELoraLinear, frozen: int, x: Tensor, gradient: Tensor) -> dict[str, int]:
+    """Bytes of gradients and optimiser state after a step from fresh moments with so many experts at rest."""
+    model.zero_grad(set_to_none=True)
+    layer.set_active(torch.arange(layer.num_experts) >= frozen)
+    _forward(model, x, "bf16" if x.dtype == torch.bfloat16 else "fp32").backward(gradient)
+    layer.set_active(None)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = AdamW(parameters, 0.0)
+    optimizer.step()
+    gradients = sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None)
+    kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    model.zero_grad(set_to_none=True)
+    return {"gradient_bytes": gradients, "optimizer_bytes": sum(value.nbytes for value in kept)}
 
 
 def _forward(model: nn.Module, x: Tensor, dtype: str) -> Tensor:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import AdamW
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
-from same import registry
 from same.backbones import load_backbone
 from same.backbones._layout import Group, Layers
-from same.engine.bench._pairs import interleaved, median_ratio
-from same.methods._base import Batch, Method, Step, TaskContext
-from same.methods._stabilised import StabilisedMethod
+from same.engine.bench._pairs import clock, interleaved, median_ratio
+from same.engine.bench._second_task import PLAIN, SecondTask, random_batch, stabilised
 
-PLAIN = "moelora"  # routed experts and nothing else
 NOTHING_RESTS = {"freeze_threshold": -1.0}  # scores are computed, but no expert is left out
 
 
@@ -29,77 +23,108 @@ class Config:
     """What is measured.
 
     Args:
-        model: "tiny" the embedded backbone; "wide" two blocks of LLaMA-7B's width with random weights.
-        rows: of a batch.
+        model: "tiny" the embedded backbone; "wide" two blocks of LLaMA-7B's width with random weights; or both.
+        rows: of a batch of the embedded backbone.
+        rounds: steps of each method on it, interleaved, fewer than `refresh_steps`; medians of their ratios are given.
+        wide_rows: of a batch of the wide one.
+        wide_rounds: steps of each method on it.
         length: tokens a row.
-        steps: of the second task, so that refreshes and freezing decisions fall where they do in training.
-        rounds: of those steps; medians of their ratios are given.
+        width: hidden width of the wide one; its FFN is 2.6875 times as wide.
+        precision: of the wide one's products; adapters are float32.
     """
 
-    model: Literal["tiny", "wide"] = "tiny"
+    model: Literal["tiny", "wide", "both"] = "both"
     rows: int = 16
+    rounds: int = 40
+    wide_rows: int = 8
+    wide_rounds: int = 5
     length: int = 128
-    steps: int = 20
-    rounds: int = 5
+    width: int = 4096
+    precision: Literal["fp32", "bf16"] = "bf16"
 
 
 WIDE = Layers({"ffn": Group(r".*layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)")})  # of a bare LLaMA
 
 
 def run(config: Config | None = None) -> dict[str, Any]:
-    """Measure; `same_over_moelora` and `same_plus_over_moelora` are medians of paired ratios."""
+    """Measure; `same_over_moelora` and `same_plus_over_moelora` of each model, and the larger of each on top.
+
+    What falls on few steps (a refresh of the running geometry, a score of the experts) is timed apart and counted by
+    its share: once in `refresh_steps`, once in `freeze_every`.
+    """
     config = config or Config()
+    models = ("tiny", "wide") if config.model == "both" else (config.model,)
+    found = {model: _measure(config, model) for model in models}
+    ratios = [f"{name}_over_{PLAIN}" for name in stabilised()]
+    return {
+        "settings": asdict(config),
+        "models": found,
+        **{ratio: max(measured[ratio] for measured in found.values()) for ratio in ratios},
+    }
+
+
+def _measure(config: Config, model: str) -> dict[str, Any]:
     torch.manual_seed(0)
-    base, layout = _base(config)
-    vocabulary = base.get_input_embeddings().num_embeddings
-    ids = torch.randint(10, vocabulary, (config.rows, config.length))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
-    kinds = {name: registry.load_class("same.methods", name, Method) for name in registry.names("same.methods")}
-    compared = [PLAIN, *(name for name, kind in kinds.items() if issubclass(kind, StabilisedMethod))]
-    calls = {name: _training(kinds[name], copy.deepcopy(base), layout, batch, config) for name in compared}
-    times = interleaved(calls, config.rounds, note=f"{config.steps} steps, {config.model}")
-    seconds = {name: round(statistics.median(found) / config.steps, 5) for name, found in times.items()}
-    ratios = {f"{name}_over_{PLAIN}": round(median_ratio(times[name], times[PLAIN]), 3) for name in compared[1:]}
-    return {"settings": asdict(config), "seconds_a_step": seconds, **ratios}
+    wide = model == "wide"
+    base, layout = _wide(config) if wide else _tiny()
+    batch = random_batch(base, config.wide_rows if wide else config.rows, config.length)
+    precision, rounds = (config.precision, config.wide_rounds) if wide else ("fp32", config.rounds)
+    names = (PLAIN, *stabilised())
+    trained = {}
+    for name in names:
+        settings = {} if name == PLAIN else NOTHING_RESTS
+        # So long a task that scores fall outside the steps timed; they are added by their share.
+        steps = 100 * (rounds + 2)
+        trained[name] = SecondTask(name, base, layout, batch, steps=steps, settings=settings, precision=precision)
+        trained[name].step()  # the first refresh
+    times = interleaved({name: task.step for name, task in trained.items()}, rounds, note=f"steps, {model}")
+    found: dict[str, Any] = {"seconds_a_step": {name: round(statistics.median(times[name]), 5) for name in names}}
+    plain = statistics.median(times[PLAIN])
+    for name in names[1:]:
+        rare, kept = _rare(trained[name]), trained[name].kept_bytes()
+        trained[name].end()
+        ratio = median_ratio(times[name], times[PLAIN]) + sum(part["a_step"] for part in rare.values()) / plain
+        found |= {
+            f"{name}_over_{PLAIN}": round(ratio, 4),
+            f"{name}_rare": rare,
+            f"{name}_bytes_kept_after_tasks": {"1": kept, "2": trained[name].kept_bytes()},
+        }
+    return found
 
 
-def _base(config: Config) -> tuple[Any, Layers]:
-    if config.model == "tiny":
-        loaded = load_backbone("tiny")
-        return loaded.model, loaded.layout
+def _rare(task: SecondTask) -> dict[str, dict[str, float]]:
+    """Seconds of what falls on few steps, and a step's share of them."""
+    method = task.method
+    found = {"score": (_seconds(lambda: method.score_experts(1)), method.config.freeze_every)}
+    if method.config.router_geometry == "running":
+        found["refresh"] = _seconds(method.refresh_routers), method.config.refresh_steps
+    return {
+        name: {"seconds": round(took, 5), "a_step": round(took / every, 6)} for name, (took, every) in found.items()
+    }
+
+
+def _seconds(call: Callable[[], object], repeats: int = 3) -> float:
+    took = []
+    for _ in range(repeats):
+        start = clock()
+        call()
+        took.append(clock() - start)
+    return statistics.median(took)
+
+
+def _tiny() -> tuple[Any, Any]:
+    loaded = load_backbone("tiny")
+    return loaded.model, loaded.layout
+
+
+def _wide(config: Config) -> tuple[Any, Any]:
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     llama = LlamaConfig(
-        vocab_size=1_000, hidden_size=4096, intermediate_size=11_008, num_hidden_layers=2, num_attention_heads=32
+        vocab_size=1_000,
+        hidden_size=config.width,
+        intermediate_size=config.width * 43 // 16,
+        num_hidden_layers=2,
+        num_attention_heads=config.width // 128,
     )
-    return LlamaForCausalLM(llama).eval(), WIDE
-
-
-def _training(kind: type[Method], base: nn.Module, layout: Any, batch: Batch, config: Config) -> Callable[[], None]:
-    """A call that trains some steps of the second task."""
-    method = kind(kind.Config(**(NOTHING_RESTS if issubclass(kind, StabilisedMethod) else {})))
-    model = method.attach(base, layout).train()
-    method.begin_task(TaskContext(0, "first", 2, 1))
-    _steps(method, model, batch, 1)
-    method.end_task(TaskContext(0, "first", 2, 1))
-
-    def once() -> None:
-        task = TaskContext(1, "second", 2, config.steps)
-        method.begin_task(task)
-        _steps(method, model, batch, config.steps)
-
-    return once
-
-
-def _steps(method: Method, model: nn.Module, batch: Batch, count: int) -> None:
-    """As the trainer does: forward, backward, clipping, the optimiser with the method's hooks."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = AdamW(parameters, 1e-4)
-    numbers = iter(range(count)), iter(range(count))
-    optimizer.register_step_pre_hook(lambda *_: method.before_step(Step(optimizer, next(numbers[0]), count)))
-    optimizer.register_step_post_hook(lambda *_: method.after_step(Step(optimizer, next(numbers[1]), count)))
-    for _ in range(count):
-        optimizer.zero_grad(set_to_none=True)
-        with method.forward_context(batch):
-            loss: Tensor = method.loss(model(**batch).loss, batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+    model = AutoModelForCausalLM.from_config(llama, dtype=dtype)
+    return model.requires_grad_(False).eval(), WIDE
