@@ -16,9 +16,9 @@ from same.engine.trainer import train
 
 GOLDEN = Path(__file__).with_name("golden.json")
 ELSEWHERE = 1e-2  # relative
-RULES_AT_WORK = {"num_experts": 4, "rank": 2, "learning_rate": 0.02, "epochs": 3}
+RULES_AT_WORK = {"num_experts": 4, "rank": 2, "learning_rate": 0.003, "epochs": 3}
 METHODS = {
-    "lora": {"learning_rate": 0.02, "epochs": 3},
+    "lora": {"learning_rate": 0.003, "epochs": 3},
     "moelora": RULES_AT_WORK,
     "same": {**RULES_AT_WORK, "refresh_steps": 2, "freeze_every": 2},
     "same_plus": {**RULES_AT_WORK, "freeze_every": 2},

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from same.engine.bench._pairs import interleaved, median_ratio
 from same.maths.covariance import CovarianceSettings
@@ -71,11 +71,12 @@ def _measure(config: Config, inputs: int, hidden: int) -> list[dict[str, Any]]:
         parameter.grad = torch.randn_like(parameter)
         parameter.data = torch.randn_like(parameter) * 0.01
     spectra = {width: _spectrum(width) for width in groups}
-    calls = {"base": _base(config, bases), "adamw": AdamW(parameters, 1e-9, fused=True).step}
+    optimizer = AdamW(parameters, 1e-9, fused=True)
+    calls = {"base": _base(config, bases), "adamw": optimizer.step}
     for part in PARTS:
         for place in PLACES:
             rules = {width: _rules(spectra[width], part) for width in groups}
-            calls[f"{place} {part}"] = _constraint(groups, rules, place)
+            calls[f"{place} {part}"] = _constraint(groups, rules, place, optimizer)
     times = interleaved(calls, config.repeats, note=f"{inputs}, {hidden}")
     seconds = {name: statistics.median(found) for name, found in times.items()}
     return [
@@ -128,7 +129,9 @@ def _rules(spectrum: Spectrum, part: str) -> Rules:
     return rules
 
 
-def _constraint(groups: dict[int, InputGroup], rules: dict[int, Rules], place: str) -> Callable[[], None]:
+def _constraint(
+    groups: dict[int, InputGroup], rules: dict[int, Rules], place: str, optimizer: Optimizer
+) -> Callable[[], None]:
     """What stands around one optimiser step; both sides act on B after the step only, as in training."""
 
     def once() -> None:
@@ -136,8 +139,8 @@ def _constraint(groups: dict[int, InputGroup], rules: dict[int, Rules], place: s
             group.rules = rules[width]
             if place != "update":
                 group.scale_gradients_(outputs=place == "gradient")
-            group.remember(updates=place != "gradient")
+            group.remember(optimizer, updates=place != "gradient")
         for group in groups.values():
-            group.scale_updates_()
+            group.scale_updates_(optimizer)
 
     return once

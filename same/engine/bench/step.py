@@ -97,7 +97,7 @@ def _rare(task: SecondTask) -> dict[str, dict[str, float]]:
     method = task.method
     found = {"score": (_seconds(lambda: method.score_experts(1)), method.config.freeze_every)}
     if method.config.router_geometry == "running":
-        found["refresh"] = _seconds(method.refresh_routers), method.config.refresh_steps
+        found["refresh"] = _seconds(method.refresh), method.config.refresh_steps
     return {
         name: {"seconds": round(took, 5), "a_step": round(took / every, 6)} for name, (took, every) in found.items()
     }
