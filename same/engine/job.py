@@ -309,7 +309,10 @@ def coerce(name: str, value: Any, annotation: Any) -> Any:
         texts = {str(choice): choice for choice in choices}
         return texts[registry.choose(f"value of {name}", str(value), list(texts))]
     if origin is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
+        fixed = choices[-1] is not Ellipsis  # such as 4096x11008; any number of them stand between commas
+        parts = value.split("x" if fixed else ",") if isinstance(value, str) else value
+        if fixed and len(parts) != len(choices):
+            raise InputError(f"{name} must have {len(choices)} numbers joined by x, as 4096x11008; got {value!r}.")
         return tuple(coerce(name, part, choices[0]) for part in parts)
     if annotation is bool:
         flags = {"true": True, "false": False}

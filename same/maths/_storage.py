@@ -41,6 +41,13 @@ def squared_norms(rows: Float[Tensor, "tokens d"], dtype: torch.dtype) -> Float[
     return torch.cat([torch.linalg.vector_norm(part.to(dtype), dim=1) for part in rows.split(PIECE)]).square()
 
 
+def without_padding(rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"]) -> Float[Tensor, "rest d"]:
+    """The valid rows; where counting them would wait for the device all rows, of which the others are 0."""
+    if rows.device.type != "cpu":
+        return torch.where(valid[:, None], rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
+    return rows if valid.all() else rows[valid]
+
+
 class Storage(ABC):
     """Keeps Σ x xᵀ, whole or in part. The defaults suit one whose state is a sum over tokens."""
 
@@ -110,7 +117,7 @@ class ExactStorage(Storage):
     ) -> None:
         rows = rows.to(self.products.dtype)
         if valid is not None:
-            rows = torch.where(valid[:, None], rows, torch.zeros((), dtype=rows.dtype, device=rows.device))
+            rows = without_padding(rows, valid)
         # Only what stands on and right of the diagonal, block by block: the rest mirrors it.
         for first in range(0, rows.shape[1], BLOCK):
             block = slice(first, first + BLOCK)

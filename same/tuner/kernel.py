@@ -59,7 +59,7 @@ def mix(
     top_k: int | None = None,
     experts: Tensor | None = None,
     weights: Tensor | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Base + scaling · Σ_i ω_i(x) B_i A_i x, in the dtype of `base`, which is overwritten where that is safe.
 
     Args:
@@ -71,6 +71,9 @@ def mix(
         experts: their row numbers in the router when fewer than n take part; ω is renormalised over them.
         weights: ω of those that take part, one row for each group of as many tokens in a row [groups, experts], instead
             of what the logits say of each token.
+
+    Returns:
+        The sum, and the ω it was made with, without gradient.
     """
     tracing = torch.compiler.is_compiling()  # a graph may not ask what a view is; compilers find what can be reused
     reusable = (
@@ -79,7 +82,9 @@ def mix(
     output = base if reusable else base.clone()
     apply: Any = _Mix.apply
     with torch.autocast(base.device.type, enabled=False):
-        result: Tensor = apply(output, projected.to(base.dtype), weights, scaling, top_k, experts, *factors_b)
+        result: tuple[Tensor, Tensor] = apply(
+            output, projected.to(base.dtype), weights, scaling, top_k, experts, *factors_b
+        )
     return result
 
 
@@ -128,7 +133,7 @@ class _Mix(torch.autograd.Function):
         top_k: int | None,
         experts: Tensor | None,
         *factors_b: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         count, rank = len(factors_b), factors_b[0].shape[1]
         every, z = projected.tensor_split([projected.shape[1] - count * rank], dim=1)
         weights = routing_weights(every if experts is None else every[:, experts], top_k) if given is None else given
@@ -138,7 +143,9 @@ class _Mix(torch.autograd.Function):
         ctx.mark_dirty(base)
         ctx.save_for_backward(z, weights, experts, *factors_b)
         ctx.scaling, ctx.width, ctx.given = scaling, every.shape[1], given is not None
-        return base
+        shown = weights.detach() if given is None else weights.detach().clone()  # no output may be an input
+        ctx.mark_non_differentiable(shown)
+        return base, shown
 
     @staticmethod
     @once_differentiable
@@ -148,20 +155,18 @@ class _Mix(torch.autograd.Function):
         rows, dtype = gradient.reshape(-1, gradient.shape[-1]), z.dtype
         omega = spread((weights * ctx.scaling).to(dtype), len(rows)).unsqueeze(-1)
         d_mixed = (rows @ torch.cat(factors_b, dim=1).to(dtype)).unflatten(1, (count, rank))
-        d_b = rows.T @ (z * omega).flatten(1)
+        d_b = (z * omega).flatten(1).T @ rows  # this way round the long side stays contiguous
         d_weights = (d_mixed * z).sum(-1, dtype=weights.dtype).mul_(ctx.scaling)
         d_given = None
         if ctx.given:
-            d_given, d_logits = (
-                d_weights.view(len(weights), -1, count).sum(1),
-                d_weights.new_zeros(len(rows), ctx.width),
-            )
+            d_given = d_weights.view(len(weights), -1, count).sum(1)
+            d_logits = d_weights.new_zeros(len(rows), ctx.width)
         else:
             d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdim=True))
             if experts is not None:
                 d_logits = d_logits.new_zeros(len(rows), ctx.width).index_copy_(1, experts, d_logits)
         d_projected = torch.cat([d_logits.to(dtype), (d_mixed * omega).flatten(1)], dim=1)
         # One copy puts each expert's gradient into the layout of its parameter.
-        d_factors = d_b.unflatten(1, (count, rank)).movedim(1, 0)
+        d_factors = d_b.unflatten(0, (count, rank)).mT
         d_factors = d_factors.to(factors_b[0].dtype, memory_format=torch.contiguous_format)
         return gradient, d_projected, d_given, None, None, None, *d_factors.contiguous().unbind()

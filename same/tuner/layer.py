@@ -173,21 +173,17 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         project_inputs, mix_outputs = self.kernel
         passed, projected = project_inputs(x, self.router, factors_a, compute_dtype(x))
         logits = projected[:, : config.num_experts].unflatten(0, x.shape[:-1])
+        scaling, weights = config.lora_alpha / config.r, self._given_weights(x, logits)
+        base = self._base(passed, *args, **kwargs)
+        if weights is not None and config.layer == "mixed_factors":
+            result, omega = mixed_factors(x, base, weights, factors_a, factors_b, scaling=scaling), weights
+        else:
+            rules = {"scaling": scaling, "top_k": config.top_k, "experts": self._rows, "weights": weights}
+            result, omega = mix_outputs(base, projected, factors_b, **rules)
         observation = current_observation()
         if observation is not None:
-            observation.record(self, x, logits.detach())
-        scaling, weights = config.lora_alpha / config.r, self._given_weights(x, logits)
-        if weights is not None and config.layer == "mixed_factors":
-            return mixed_factors(x, self._base(passed, *args, **kwargs), weights, factors_a, factors_b, scaling=scaling)
-        result: Tensor = mix_outputs(
-            self._base(passed, *args, **kwargs),
-            projected,
-            factors_b,
-            scaling=scaling,
-            top_k=config.top_k,
-            experts=self._rows,
-            weights=weights,
-        )
+            omega = omega if self._experts is None else self.group(logits, self.passes.valid(x))
+            observation.record(self, x, omega.detach())
         return result
 
     def _base(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

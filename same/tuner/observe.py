@@ -111,13 +111,13 @@ class Observation:
             _current.reset(token)
 
     @torch.no_grad()
-    def record(self, layer: MoELoraLinear, x: Tensor, logits: Tensor) -> None:
+    def record(self, layer: MoELoraLinear, x: Tensor, omega: Tensor) -> None:
         """Count one layer's inputs and what its router says of them; called by the layer.
 
         Args:
             layer: whose inputs they are.
             x: the inputs [..., d].
-            logits: of all experts [..., n].
+            omega: ω over all experts, a row for each group of as many tokens in a row [groups, n].
         """
         place, watched = self.layers.get(id(layer)), _current.get()
         if place is None or watched is None:
@@ -129,8 +129,8 @@ class Observation:
             energy = self._energy_of(x)
             if place.first_of_input and place.input_key in self.trackers:
                 self.trackers[place.input_key].update(x, valid, energy)
-            omega = spread(layer.group(logits, valid), len(energy))
-            self._record_routing(place.row, omega, energy, None if valid is None else valid.reshape(-1))
+            counted = None if valid is None else valid.reshape(-1)
+            self._record_routing(place.row, spread(omega, len(energy)), energy, counted)
 
     def _energy_of(self, x: Tensor) -> Tensor:
         """‖x‖² of each token, computed once for all layers that read this tensor [tokens]."""

@@ -21,7 +21,7 @@ def parts(seed=0, dtype=torch.float64):
 def moe_lora(x, base, router, factors_a, factors_b, **settings):
     """The two halves around a base layer, or around the output that one gave."""
     passed, projected = project(x, router, factors_a)
-    return mix(base(passed) if isinstance(base, nn.Module) else base, projected, factors_b, **settings)
+    return mix(base(passed) if isinstance(base, nn.Module) else base, projected, factors_b, **settings)[0]
 
 
 def loop(x, base, router, factors_a, factors_b, scaling, top_k, experts):
