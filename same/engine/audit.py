@@ -138,8 +138,9 @@ def _probe(session: Session, index: int, earlier: Sequence[Probe]) -> list[Probe
     own = choose_tokens(lengths[-len(rows[-1]) :], config.probe_tokens, index)
     places = [*(probe.places for probe in earlier), own]
     layout = session.loaded.layout
-    pictured = [[bool(row["image"]) for row in task] for task in items]
-    tokens = ProbeTokens(places, pictured, config.probe_tokens, layout.is_padded)
+    image = session.loaded.processor.image_token_id
+    drawn = torch.cat([(batch["input_ids"] == image).sum(-1).cpu() for batch in batches]).split([*map(len, items)])
+    tokens = ProbeTokens(places, drawn, config.probe_tokens, layout.is_padded)
     inputs = _forward(session, batches, tokens)
     layers = {name: layer for name, layer in moe_layers(session.model).items() if layout.input_key(name) in inputs}
     parts = {layout.input_key(name): tokens.split(name, inputs[layout.input_key(name)]) for name in layers}
@@ -171,7 +172,7 @@ def _forward(session: Session, batches: Sequence[Batch], tokens: ProbeTokens) ->
     for batch in batches:
         shown = send_to_device(dict(batch), device)
         session.method.route(shown)
-        tokens.show(start)
+        tokens.show(start, len(batch["attention_mask"]))
         with recorded_inputs(model, session.loaded.layout.input_key, tokens.take) as found, session.autocast:
             model(**shown, use_cache=False, logits_to_keep=1)
         for key, inputs in found.items():

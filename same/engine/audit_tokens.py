@@ -22,36 +22,44 @@ def choose_tokens(lengths: Tensor, wanted: int, seed: int) -> Tensor:
 class ProbeTokens:
     """The probes' tokens in what layers read, batch by batch: chosen by row and column in text, by picture in a tower.
 
+    Towers read pictures [pictures, tokens, d], tiles of them [tiles, tokens, d], or the patches of all of them in one
+    sequence [patches, d]. In each, a picture's tokens lie together, and there are as many of them for each token that
+    the picture takes in the text.
+
     Args:
         text: (row within the task's probe, column) of each chosen token, by task [tokens, 2].
-        pictured: whether each row has a picture, by task.
-        wanted: tokens of a task to keep of a vision tower, where every picture has equally many.
+        drawn: how many tokens each row's picture takes in the text, by task [rows].
+        wanted: tokens of a task to keep of a vision tower.
         is_padded: whether a layer reads the text.
     """
 
     def __init__(
-        self, text: Sequence[Tensor], pictured: Sequence[list[bool]], wanted: int, is_padded: Callable[[str], bool]
+        self, text: Sequence[Tensor], drawn: Sequence[Tensor], wanted: int, is_padded: Callable[[str], bool]
     ) -> None:
-        self._rows = [has for task in pictured for has in task]
-        self._counts = [sum(task) for task in pictured]
-        self._wanted, self._is_padded = wanted, is_padded
-        self._text = _placed(text, [len(task) for task in pictured])
-        self._pictures: list[Tensor] = []  # not before a picture's number of tokens is known
-        self._first = (0, 0)
+        starts = torch.tensor([0, *map(len, drawn)]).cumsum(0)
+        self._text = [here + torch.stack([first, 0 * first]) for here, first in zip(text, starts, strict=False)]
+        self._drawn, self._wanted, self._is_padded = drawn, wanted, is_padded
+        self._pictures: list[Tensor] = []  # not before it is known how many tokens a picture has in the tower
+        self._before = torch.zeros(0)
+        self._rows = slice(0)
 
-    def show(self, row: int) -> None:
-        """Say that the batch that comes begins with this row of all probes."""
-        self._first = (row, sum(self._rows[:row]))
+    def show(self, row: int, count: int) -> None:
+        """Say that the batch that comes has so many rows of all probes, from this one on."""
+        self._rows = slice(row, row + count)
 
     def take(self, name: str, inputs: Tensor) -> Tensor:
-        """The chosen tokens of what a layer reads of the batch: [rows or pictures, tokens, d] to [chosen, d]."""
-        padded = self._is_padded(name)
-        if not padded and not self._pictures:
-            self._pictures = self._choose_pictures(inputs.shape[1])
-        places = torch.cat(self._text if padded else self._pictures)
-        index = places[:, 0] - self._first[0 if padded else 1]
-        here = (index >= 0) & (index < len(inputs))
-        return inputs[index[here].to(inputs.device), places[here, 1].to(inputs.device)]
+        """The chosen tokens of what a layer reads of the batch: [rows, tokens, d], or a tower's, to [chosen, d]."""
+        if self._is_padded(name):
+            places = torch.cat(self._text)
+            index = places[:, 0] - self._rows.start
+            here = (index >= 0) & (index < len(inputs))
+            return inputs[index[here].to(inputs.device), places[here, 1].to(inputs.device)]
+        tokens = inputs.flatten(0, -2)
+        if not self._pictures:
+            self._choose_pictures(len(tokens))
+        index = torch.cat(self._pictures) - self._before[self._rows.start]
+        here = (index >= 0) & (index < len(tokens))
+        return tokens[index[here].to(inputs.device)]
 
     def split(self, name: str, taken: Tensor) -> tuple[Tensor, ...]:
         """What was taken of all batches, by task."""
@@ -59,13 +67,12 @@ class ProbeTokens:
         parts: tuple[Tensor, ...] = taken.split([len(here) for here in places])
         return parts
 
-    def _choose_pictures(self, tokens: int) -> list[Tensor]:
-        lengths = [torch.tensor([tokens] * count or [0]) for count in self._counts]
-        chosen = [choose_tokens(length, self._wanted, task) for task, length in enumerate(lengths)]
-        return _placed(chosen, self._counts)
-
-
-def _placed(places: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
-    """Places within each task as places over all tasks, which have so many rows (or pictures) each."""
-    starts = torch.tensor([0, *counts]).cumsum(0)
-    return [here + torch.stack([start, torch.zeros_like(start)]) for here, start in zip(places, starts, strict=False)]
+    def _choose_pictures(self, tokens: int) -> None:
+        """Choose places among the tower's tokens of all probes, given how many there are of the batch."""
+        drawn = torch.cat([*self._drawn])
+        lengths = drawn * tokens // drawn[self._rows].sum()
+        self._before = lengths.cumsum(0) - lengths
+        parts = [len(task) for task in self._drawn]
+        for task, (own, before) in enumerate(zip(lengths.split(parts), self._before.split(parts), strict=True)):
+            picture, column = choose_tokens(own, self._wanted, task).T
+            self._pictures.append(before[picture] + column)

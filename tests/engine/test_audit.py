@@ -189,21 +189,24 @@ def test_rows_are_chosen_once_each():
     assert len(set(choose_rows(100, 8, seed=3).tolist())) == 8
 
 
-def test_tokens_of_pictures_are_found_again_whatever_the_batches():
+@pytest.mark.parametrize("packed", [False, True])
+def test_tokens_of_pictures_are_found_again_whatever_the_batches(packed):
     text = [torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0, 2]]), torch.tensor([[1, 1]])]
-    pictured = [[True, False], [False], [True, True]]
-    pictures = torch.arange(3 * 4.0).view(3, 4, 1)
+    drawn = torch.tensor([2, 0, 0, 1, 3] if packed else [2, 0, 0, 2, 2])
+    ends = (2 * drawn).cumsum(0).tolist()
+    pictures = torch.arange(12.0)[:, None]  # two tokens in the tower for each in the text
 
     def taken(batches):
-        tokens = ProbeTokens(text, pictured, 3, lambda name: name == "text")
+        tokens = ProbeTokens(text, drawn.split([2, 1, 2]), 3, lambda name: name == "text")
         found = []
-        for row, shown in batches:
-            tokens.show(row)
-            found.append(tokens.take("tower", shown))
+        for row, count in batches:
+            tokens.show(row, count)
+            shown = pictures[ends[row] - 2 * drawn[row] : ends[row + count - 1]]
+            found.append(tokens.take("tower", shown if packed else shown.view(-1, 4, 1)))
         return [part.flatten().tolist() for part in tokens.split("tower", torch.cat(found))]
 
-    whole = taken([(0, pictures)])
+    whole = taken([(0, 5)])
     assert [len(part) for part in whole] == [3, 0, 3]
     assert set(whole[0]) < {0, 1, 2, 3}
     assert set(whole[2]) < set(range(4, 12))
-    assert taken([(0, pictures[:1]), (2, pictures[1:2]), (4, pictures[2:])]) == whole
+    assert taken([(0, 2), (2, 2), (4, 1)]) == whole
