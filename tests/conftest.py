@@ -1,6 +1,8 @@
 """Fixtures shared by tests of tuner, methods and engine: a LLaVA small enough to build in every test."""
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,3 +56,15 @@ def make_batch() -> Callable[..., dict[str, torch.Tensor]]:
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of a tiny random checkpoint of an architecture, such as "qwen3_vl"; not to be changed."""
+    from tests.backbones.families import write_checkpoint
+
+    @cache
+    def folder(model_type: str) -> Path:
+        return write_checkpoint(model_type, tmp_path_factory.mktemp(model_type))
+
+    return folder

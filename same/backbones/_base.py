@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
@@ -58,10 +59,14 @@ class Backbone:
     name: ClassVar[str]
     title: ClassVar[str]
     SHIPPED: ClassVar[str] = ""  # the checkpoint used when none is named
-    MODEL_TYPE: ClassVar[str] = "llava"  # what transformers calls the family's architecture
-    GROUPS: ClassVar[Mapping[Target, Group]] = {
+    MODEL_TYPES: ClassVar[tuple[str, ...]] = ("llava",)  # what transformers calls the family's architectures
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # by name: what AutoConfig.for_model makes a public size of
+    LANGUAGE: ClassVar[Mapping[Target, Group]] = {
         "ffn": Group(r".*language_model\.layers\.\d+\.mlp\.(gate_proj|up_proj|down_proj)"),
         "attention": Group(r".*language_model\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|o_proj)"),
+    }
+    GROUPS: ClassVar[Mapping[Target, Group]] = {
+        **LANGUAGE,
         "vision_ffn": Group(r".*vision_tower\..*layers\.\d+\.mlp\.(fc1|fc2)", padded=False),
         "vision_attention": Group(
             r".*vision_tower\..*layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)", padded=False
@@ -151,13 +156,13 @@ class Backbone:
         checkpoint = cls.checkpoint_of(config)
         with _explained(checkpoint):
             found = AutoConfig.from_pretrained(checkpoint).model_type
-            # Slow (Pillow) picture preparation everywhere, so that results do not depend on torchvision being there.
-            processor = AutoProcessor.from_pretrained(checkpoint, backend="pil")
-        if found != cls.MODEL_TYPE:
+        if found not in cls.MODEL_TYPES:
             raise InputError(
-                f"a checkpoint of backbone {cls.name} must be of type {cls.MODEL_TYPE}; {checkpoint} is of type "
-                f"{found}. Choose another backbone or checkpoint."
+                f"a checkpoint of backbone {cls.name} must be of type {' or '.join(cls.MODEL_TYPES)}; {checkpoint} is "
+                f"of type {found}. Choose another backbone or checkpoint."
             )
+        with _explained(checkpoint):
+            processor = cls.read_processor(config, checkpoint, found)
         if not processor.chat_template or not processor.tokenizer.is_fast:
             raise InputError(
                 f"a processor must have a chat template and a fast tokenizer; that of {checkpoint} has not. "
@@ -170,13 +175,39 @@ class Backbone:
             )
         return processor
 
+    @classmethod
+    def read_processor(cls, config: Config, checkpoint: str, model_type: str) -> ProcessorMixin:
+        """Read a checkpoint's processor, whatever it holds.
+
+        Pictures are prepared with Pillow everywhere, so that results do not depend on torchvision being there.
+
+        Args:
+            config: may hold settings of the family's picture preparation.
+            checkpoint: a folder or hub name.
+            model_type: which of the family's architectures it is.
+        """
+        return AutoProcessor.from_pretrained(checkpoint, backend="pil")
+
+    @classmethod
+    def image_tokens(cls, config: PreTrainedConfig, side: int | None = None) -> int:
+        """Tokens that one picture takes in the language model.
+
+        Args:
+            config: of the model.
+            side: of a square picture, in pixels; by default what is usual for the family. Of no account where every
+                picture is made equally large.
+        """
+        vision = config.vision_config
+        patches = (vision.image_size // vision.patch_size) ** 2
+        return int(patches + (config.vision_feature_select_strategy == "full"))
+
 
 @contextmanager
 def _explained(checkpoint: str) -> Iterator[None]:
     """Say of what transformers cannot read that it is the checkpoint's fault."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = re.sub(r"\s+", " ", str(error))[:300]
         raise InputError(
             f"checkpoint must hold a model and a processor in Hugging Face layout; {checkpoint} does not: {reason} "

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from same.errors import InputError
 
-SECOND_READERS = ("down_proj", "fc2", "o_proj", "out_proj")  # read what their own block made of its input
+SECOND_READERS = (  # read what their own block made of its input
+    "down_proj",
+    "fc2",
+    "linear_fc2",
+    "o_proj",
+    "out_proj",
+    "proj",
+    "projection_layer",
+)
 
 
 @dataclass(frozen=True)
@@ -18,10 +26,12 @@ class Group:
     Args:
         pattern: regular expression that their names match in full.
         padded: they read the batch's rows and columns, padding included; else every token they read is real.
+        packed: they read the tokens of all the batch's pictures as one sequence, without a dimension of pictures.
     """
 
     pattern: str
     padded: bool = True
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,11 @@ class Layers:
     def targets(self) -> str:
         """Regular expression (full match, as PEFT reads it) of the layers to adapt."""
         return "|".join(group.pattern for group in self.groups.values())
+
+    @property
+    def packed(self) -> tuple[str, ...]:
+        """The groups that cannot tell one sample from the next."""
+        return tuple(name for name, group in self.groups.items() if group.packed)
 
     def input_key(self, module_name: str) -> str:
         """Name of the input a layer reads: q, k and v of one block share theirs, as do gate and up."""

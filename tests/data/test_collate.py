@@ -1,5 +1,6 @@
 """Batches: what is learnt is every answer and nothing else, and pictures stay with their rows."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,27 +145,20 @@ def test_labels_read_back_as_the_answers_whatever_they_are(
     assert _learnt(processor, batch["labels"][1]) == "".join(f" {answer}</s>" for _, answer in turns)
 
 
-def _processor_of(name: str, embedded: LlavaProcessor, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A processor with the chat template of a backbone family; a new family says here where a small one comes from."""
+def _processor_of(name: str, family_checkpoint: Callable[[str], Path]) -> Any:
+    """A small processor with the chat template of a backbone family."""
     family = registry.load_class("same.backbones", name, Backbone)
     if family.SHIPPED:
         return family.load_processor(family.Config())
-    if name == "llava":  # its checkpoint's template has no end of text
-        monkeypatch.setattr(embedded, "chat_template", NO_END_TEMPLATE)
-        return embedded
-    return pytest.fail(f"give a small processor of {name} here: its chat template must learn answers and nothing else")
+    return family.load_processor(family.Config(str(family_checkpoint(family.MODEL_TYPES[0]))))
 
 
 @pytest.mark.parametrize("name", registry.names("same.backbones"))
 @pytest.mark.parametrize("with_picture", [False, True])
 def test_every_backbones_template_learns_each_assistant_turn_and_nothing_else(
-    name: str,
-    with_picture: bool,
-    processor: LlavaProcessor,
-    pictures: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, with_picture: bool, pictures: list[str], family_checkpoint: Callable[[str], Path]
 ) -> None:
-    theirs = _processor_of(name, processor, monkeypatch)
+    theirs = _processor_of(name, family_checkpoint)
     answers = ["A bird.", "no", "[0.25,0.50,0.75,1.00]"]
     turns = [text for answer in answers for text in ("What is this thing?", answer)]
     short = _row(None, "Is it blue?", "yes")
