@@ -231,6 +231,13 @@ def resolve(request: Request) -> Job:
             f"Use --set batch_size={max(1, train.batch_size // share) * share}."
         )
     _check_strategy(request, method, method_config)
+    packed = backbone.layout(backbone_config).packed
+    if packed and getattr(method_config, "routing", "token") == "sample":
+        raise InputError(
+            "routing=sample must have targets that read each sample by itself; backbone "
+            f"{request.backbone} reads the pictures of a batch as one sequence in {', '.join(packed)}. Use "
+            "--set routing=token, or leave these out of targets."
+        )
     return Job(request, benchmark, method, method_config, train, backbone, backbone_config)
 
 
