@@ -147,20 +147,30 @@ class Backbone:
         return Loaded(model, processor, cls.name, checkpoint_digest(checkpoint), cls, cls.layout(config))
 
     @classmethod
+    def load_config(cls, config: Config) -> PreTrainedConfig:
+        """Read a checkpoint's architecture.
+
+        Raises:
+            InputError: no such folder, or another family.
+        """
+        checkpoint = cls.checkpoint_of(config)
+        with _explained(checkpoint):
+            found: PreTrainedConfig = AutoConfig.from_pretrained(checkpoint)
+        if found.model_type not in cls.MODEL_TYPES:
+            raise InputError(
+                f"a checkpoint of backbone {cls.name} must be of type {' or '.join(cls.MODEL_TYPES)}; {checkpoint} is "
+                f"of type {found.model_type}. Choose another backbone or checkpoint."
+            )
+        return found
+
+    @classmethod
     def load_processor(cls, config: Config) -> ProcessorMixin:
         """Load the processor alone: all that can be known of a checkpoint without reading its weights.
 
         Raises:
             InputError: no such folder, another family, or a processor that cannot make training batches.
         """
-        checkpoint = cls.checkpoint_of(config)
-        with _explained(checkpoint):
-            found = AutoConfig.from_pretrained(checkpoint).model_type
-        if found not in cls.MODEL_TYPES:
-            raise InputError(
-                f"a checkpoint of backbone {cls.name} must be of type {' or '.join(cls.MODEL_TYPES)}; {checkpoint} is "
-                f"of type {found}. Choose another backbone or checkpoint."
-            )
+        checkpoint, found = cls.checkpoint_of(config), cls.load_config(config).model_type
         with _explained(checkpoint):
             processor = cls.read_processor(config, checkpoint, found)
         if not processor.chat_template or not processor.tokenizer.is_fast:

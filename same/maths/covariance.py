@@ -47,6 +47,10 @@ class CovarianceSettings:
     token_stride: int = 8
     centered: bool = False
 
+    def directions(self, dim: int) -> int:
+        """Directions that are held of inputs of width `dim`."""
+        return dim if self.storage == "exact" or dim <= self.exact_max_dim else min(self.sketch_size, dim)
+
     def tracker(
         self, dim: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> CovarianceTracker:

@@ -94,6 +94,14 @@ class SnapshotTables:
     activation: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that a method keeps beside its adapters: on each process while it trains, and in each task's snapshot."""
+
+    device: int = 0
+    snapshot: int = 0
+
+
 class RoutingProbe(Protocol):
     """Measures how a model routes the tokens it is shown."""
 
@@ -194,6 +202,10 @@ class Method:
     def snapshot_tables(self) -> SnapshotTables:
         """Statistics of the task that just ended."""
         return SnapshotTables()
+
+    def needs(self) -> Needs:
+        """What the attached method will keep, for planning; the model may be on the meta device."""
+        return Needs()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything beside the adapter's weights that the next task depends on (flat, safetensors-ready)."""

@@ -131,6 +131,13 @@ def input_rules(config: StabilisedConfig, spectrum: Spectrum) -> Rules:
     return rules
 
 
+def rule_numbers(config: StabilisedConfig, dim: int, held: int) -> int:
+    """At most so many numbers do the rules of one input hold, with `held` directions of `dim`."""
+    scaling = dim * min(held, dim) if 2 * held < dim else dim * dim
+    scalings = (config.gain != "none") + (config.curvature_on != "none")
+    return scalings * scaling + (dim * held if config.curvature_on == "AB" else 0)
+
+
 def router_rule(config: StabilisedConfig, spectrum: Spectrum) -> Scaling:
     """What a covariance asks of the routers that read its inputs."""
     scaling = router_scaling(

@@ -14,10 +14,10 @@ from same.errors import SnapshotError
 from same.maths.covariance import CovarianceTracker
 from same.maths.freezing import active_experts, expert_scores
 from same.maths.spectrum import Spectrum
-from same.methods._base import Batch, Layout, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
+from same.methods._base import Batch, Layout, Needs, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
 from same.methods._experts import ExpertMethod
 from same.methods._groups import InputGroup, Rules
-from same.methods._rules import StabilisedConfig, covariance_settings, input_rules, router_rule
+from same.methods._rules import StabilisedConfig, covariance_settings, input_rules, router_rule, rule_numbers
 from same.tuner import Observation
 from same.tuner.observe import moe_layers
 
@@ -189,6 +189,17 @@ class StabilisedMethod(ExpertMethod):
             tables.spectra[f"{key}.tokens"] = torch.tensor(spectrum.tokens, dtype=torch.float64)
             tables.spectra[f"{key}.trace"] = torch.tensor(spectrum.trace, dtype=torch.float64)
         return tables
+
+    def needs(self) -> Needs:
+        trackers, settings = self._observation().trackers, covariance_settings(self.config)
+        kept = sum(tensor.nbytes for tracker in trackers.values() for tensor in tracker.state_dict().values())
+        spectra, rules = 0, 0
+        for tracker in trackers.values():
+            held = settings.directions(tracker.dim)
+            spectra += held * (1 + tracker.dim)
+            rules += rule_numbers(self.config, tracker.dim, held)
+        # The past's sums and the present's; spectra in float64 there, their vectors in float32 on disk.
+        return Needs(device=2 * kept + 8 * spectra + 4 * rules, snapshot=kept + 4 * spectra)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Sums over past tasks: Σ x xᵀ and tokens of each input, Σ ω‖x‖² and tokens of each layer."""

@@ -18,9 +18,15 @@ class SamePlus(StabilisedMethod):
 
     @dataclass(frozen=True)
     class Config(StabilisedConfig):
-        """`preset` names the reading; its values are the defaults of the other settings."""
+        """`preset` names the reading; its values are the defaults of the other settings.
+
+        The dampings were chosen on mini-coin (2,000 items a task, seed 0, among 1, 3, 10 and 100 times these kinds): 1
+        ends as high and learns less, 10 and more forget.
+        """
 
         preset: Literal["plus"] = "plus"
+        damping: float = 3.0
+        output_damping: float = 0.3
         energy_threshold: float = 1.0
         router_geometry: Literal["history", "running", "batch"] = "history"
         gain: Literal["inverse", "damped", "zero", "clamped", "none"] = "damped"

@@ -8,6 +8,7 @@ the projections and ω are kept for backward.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from same.tuner.routing import spread
+
+
+def at_full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Entered where products keep the dtype of their factors, autocast or not."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def routing_weights(logits: Tensor, top_k: int | None = None) -> Tensor:
@@ -45,7 +52,7 @@ def project(
         The inputs, and logits and projections [tokens, n + experts · r].
     """
     apply: Any = _Project.apply
-    with torch.autocast(x.device.type, enabled=False):
+    with at_full_precision(x):
         result: tuple[Tensor, Tensor] = apply(x, dtype or x.dtype, router, *factors_a)
     return result
 
@@ -81,7 +88,7 @@ def mix(
     )
     output = base if reusable else base.clone()
     apply: Any = _Mix.apply
-    with torch.autocast(base.device.type, enabled=False):
+    with at_full_precision(base):
         result: tuple[Tensor, Tensor] = apply(
             output, projected.to(base.dtype), weights, scaling, top_k, experts, *factors_b
         )

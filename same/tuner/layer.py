@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from same.errors import InputError
 from same.tuner.config import MoELoraConfig
-from same.tuner.kernel import mix, project, routing_weights
+from same.tuner.kernel import at_full_precision, mix, project, routing_weights
 from same.tuner.mixed import mixed_factors
 from same.tuner.observe import current_observation
 from same.tuner.routing import Passes, pooled_logits
@@ -20,7 +20,7 @@ from same.tuner.routing import Passes, pooled_logits
 def compute_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which a linear layer would multiply these inputs now."""
     kind = x.device.type
-    lowered = torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64
     return torch.get_autocast_dtype(kind) if lowered else x.dtype
 
 
@@ -159,7 +159,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
 
         def make() -> Tensor:
             chosen = logits if self._rows is None else logits[..., self._rows]
-            with torch.autocast(x.device.type, enabled=False):
+            with at_full_precision(x):
                 return self.group(chosen, self.passes.valid(x))
 
         return make() if config.routing == "token" else self.passes.once(self, make)
