@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, RunPath, Settings, parse_settings
 from same.errors import InputError, RunFailed
 
 app = typer.Typer(
@@ -21,16 +22,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-BenchmarkName = Annotated[str, typer.Option("--benchmark", help="Name of a manifest, or path of a .yaml file.")]
-RunPath = Annotated[Path, typer.Option("--run", help="A run folder, as `same train` prints it.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", help="Folder that holds the benchmark's (default: SAME_DATA, or the user's cache)."),
-]
-AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Leave out rows whose picture is missing.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting; repeat.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -169,17 +160,6 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     print(folder, flush=True)
     if stopped:
         raise typer.Exit(1)
-
-
-def parse_settings(texts: list[str]) -> dict[str, Any]:
-    """Read `key=value` texts; values stay texts until the field they belong to is known."""
-    values = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set must be given key=value; got {text!r}.")
-        values[key.strip()] = value.strip()
-    return values
 
 
 def _train_here(request: Any) -> bool:
@@ -361,7 +341,3 @@ def _print_scores(summary: dict[str, Any]) -> None:
 
 def _cells(values: list[float | None]) -> str:
     return "".join(f"{'·' if value is None else format(value, '.3f'):>12}" for value in values)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m same.cli` is `same`."""
+
+from same.cli import main
+
+main()
