@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, RunPath, Settings, parse_settings
+from same.cli.plan import plan
 from same.errors import InputError, RunFailed
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(plan)
 
 
 def main() -> None:
