@@ -50,6 +50,11 @@ class Layers:
         return "|".join(group.pattern for group in self.groups.values())
 
     @property
+    def unpadded(self) -> str | None:
+        """Regular expression of those that read pictures, without the padding of the batch; None: there are none."""
+        return "|".join(group.pattern for group in self.groups.values() if not group.padded) or None
+
+    @property
     def packed(self) -> tuple[str, ...]:
         """The groups that cannot tell one sample from the next."""
         return tuple(name for name, group in self.groups.items() if group.packed)

@@ -42,8 +42,9 @@ class Layout(Protocol):
     def input_key(self, module_name: str) -> str:
         """Name of the input a target layer reads: layers with equal keys see the same tensor."""
 
-    def is_padded(self, module_name: str) -> bool:
-        """Whether a target layer reads the batch's rows and columns, padding included; else all it reads is real."""
+    @property
+    def unpadded(self) -> str | None:
+        """Regular expression of those that do not read the batch's rows and columns: all they read is real."""
 
 
 def reduce_nothing(tensor: Tensor) -> None:

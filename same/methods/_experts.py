@@ -53,7 +53,7 @@ class ExpertProbe:
     """Counts how a model's routers weigh the tokens it is shown; `rows` ends it."""
 
     def __init__(self, model: nn.Module, layout: Layout) -> None:
-        self.observation = Observation(model, layout.input_key, is_padded=layout.is_padded)
+        self.observation = Observation(model, layout.input_key)
 
     def watching(self, batch: Batch) -> AbstractContextManager[None]:
         return self.observation.watching(batch["attention_mask"])
@@ -78,6 +78,7 @@ class ExpertMethod(Method):
             routing=self.config.routing,
             top_k=self.config.top_k,
             target_modules=backbone.targets,
+            unpadded=backbone.unpadded,
             **self.form(),
         )
         self.layout, self.input_key = backbone, backbone.input_key

@@ -58,8 +58,8 @@ class StabilisedMethod(ExpertMethod):
         self._activation, self._scored, self._spent = [], None, False
         self.set_active(torch.ones_like(self.active))
         for key, group in self.groups.items():
-            held = None if self._first else self._on_device(self.spectra[key])
-            group.rules = Rules() if held is None else input_rules(self.config, held)
+            held = self.spectra.get(key)
+            group.rules = Rules() if held is None else input_rules(self.config, self._on_device(held))
 
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
         if self._spent:
@@ -103,22 +103,31 @@ class StabilisedMethod(ExpertMethod):
                 self.past = self._observation().trackers
             for key, tracker in current.trackers.items():
                 self.past[key].merge(tracker)
-        self.spectra = {key: tracker.spectrum() for key, tracker in self.past.items()}
+        self.spectra = self._past_spectra()
         self.current = None
         self.set_active(torch.ones_like(self.active))
 
     # -- the mechanisms ----------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Rules from the current task's tokens so far, beside those of past tasks or alone."""
+        """Rules from the current task's tokens so far, beside those of past tasks or alone.
+
+        Where there are none (a vision tower's, without a picture), the rules stay as they are.
+        """
         for key, group in self.groups.items():
             seen = self._observed.trackers[key].clone()
             seen.reduce(self._reduce, *self._place)
+            if not seen.tokens:
+                continue
             if self.config.router_geometry == "batch":
                 group.rules = input_rules(self.config, self._on_device(seen.spectrum()))
             elif self.config.gain != "none":
                 seen.merge(self.past[key])
                 group.rules.router = router_rule(self.config, self._on_device(seen.spectrum()))
+
+    def _past_spectra(self) -> dict[str, Spectrum]:
+        """The spectrum of each input that past tasks had: those of a vision tower may have come without a picture."""
+        return {key: tracker.spectrum() for key, tracker in self.past.items() if tracker.tokens}
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Utilisation in the task so far, importance and scores, equal on every process [layers, n]."""
@@ -226,7 +235,7 @@ class StabilisedMethod(ExpertMethod):
         self.past = fresh.trackers
         self.past_energy = state["importance.energy"].to(fresh.energy)
         self.past_tokens = state["importance.tokens"].to(fresh.tokens)
-        self.spectra = {key: tracker.spectrum() for key, tracker in self.past.items()}
+        self.spectra = self._past_spectra()
 
     # -- where it lives ----------------------------------------------------------------------------
 
@@ -241,7 +250,7 @@ class StabilisedMethod(ExpertMethod):
 
     def _observation(self) -> Observation:
         settings = covariance_settings(self.config)
-        return Observation(self.attached, self.input_key, covariance=settings, is_padded=self.layout.is_padded)
+        return Observation(self.attached, self.input_key, covariance=settings)
 
     def _on_device(self, spectrum: Spectrum) -> Spectrum:
         router = next(iter(self.layers.values())).router

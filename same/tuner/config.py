@@ -34,6 +34,8 @@ class MoELoraConfig(PeftConfig):
         exclude_modules: names, or one regular expression, of layers to leave out.
         layers_to_transform: block numbers to adapt when target_modules is a list.
         layers_pattern: name of the block list when layers_to_transform is given.
+        unpadded: one regular expression of target layers whose input has not the rows and columns of the model's
+            `attention_mask`, such as a vision tower's: all of its tokens count.
         bias: must be "none".
         modules_to_save: further modules to train and save in full.
     """
@@ -49,6 +51,7 @@ class MoELoraConfig(PeftConfig):
     exclude_modules: list[str] | str | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
+    unpadded: str | None = None
     bias: str = "none"
     modules_to_save: list[str] | None = field(default=None)
 

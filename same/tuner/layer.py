@@ -41,10 +41,15 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
     disable_adapters: bool
 
     def __init__(
-        self, base_layer: nn.Module, adapter_name: str, config: MoELoraConfig, passes: Passes | None = None
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: MoELoraConfig,
+        passes: Passes | None = None,
+        padded: bool = True,
     ) -> None:
         super().__init__()
-        self.passes = passes or Passes()
+        self.passes, self.padded = passes or Passes(), padded
         self.base_layer = base_layer
         base: Any = self.get_base_layer()
         self.in_features, self.out_features = int(base.in_features), int(base.out_features)
@@ -147,10 +152,6 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         routing = self.settings[self.adapter].routing
         return self.weigh(logits.flatten(0, -2) if routing == "token" else pooled_logits(logits, valid, routing))
 
-    def route(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """ω [groups, n] of inputs [..., d], over all experts."""
-        return self.group(x @ self.router.to(x.dtype).T, valid)
-
     def _given_weights(self, x: Tensor, logits: Tensor) -> Tensor | None:
         """ω of the experts that take part where it is not simply each token's own; None leaves it to the kernel."""
         config = self.settings[self.adapter]
@@ -160,7 +161,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         def make() -> Tensor:
             chosen = logits if self._rows is None else logits[..., self._rows]
             with at_full_precision(x):
-                return self.group(chosen, self.passes.valid(x))
+                return self.group(chosen, self.passes.valid(x) if self.padded else None)
 
         return make() if config.routing == "token" else self.passes.once(self, make)
 

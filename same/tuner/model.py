@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -51,7 +52,8 @@ class MoELoraModel(BaseTuner):
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         if not (hasattr(base, "in_features") and hasattr(base, "out_features")):
             raise InputError(f"target_modules must match linear layers only; {current_key} is {type(base).__name__}.")
-        layer = MoELoraLinear(target, adapter_name, peft_config, self.passes)
+        padded = peft_config.unpadded is None or re.fullmatch(peft_config.unpadded, current_key) is None
+        layer = MoELoraLinear(target, adapter_name, peft_config, self.passes, padded)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

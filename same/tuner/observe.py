@@ -35,7 +35,6 @@ class ObservedLayer:
     input_key: str
     row: int
     first_of_input: bool
-    padded: bool
 
 
 def moe_layers(model: nn.Module) -> dict[str, MoELoraLinear]:
@@ -44,10 +43,6 @@ def moe_layers(model: nn.Module) -> dict[str, MoELoraLinear]:
 
     base = getattr(model, "get_base_model", lambda: model)()
     return {name: module for name, module in base.named_modules() if isinstance(module, MoELoraLinear)}
-
-
-def _always(_name: str) -> bool:
-    return True
 
 
 class Observation:
@@ -60,8 +55,6 @@ class Observation:
         model: holds MoE-LoRA layers.
         input_key: names the input a layer reads.
         covariance: how to store the covariance of each distinct input; None does not track it.
-        is_padded: whether a layer reads the batch's rows and columns; of any other, such as a vision tower's, every
-            token is real. By default all do.
     """
 
     FIELDS = ("weight", "largest", "energy", "tokens")
@@ -72,7 +65,6 @@ class Observation:
         input_key: Callable[[str], str],
         *,
         covariance: CovarianceSettings | None = None,
-        is_padded: Callable[[str], bool] = _always,
     ) -> None:
         layers = moe_layers(model)
         seen: set[str] = set()
@@ -80,7 +72,7 @@ class Observation:
         self.trackers: dict[str, CovarianceTracker] = {}
         for row, (name, layer) in enumerate(layers.items()):
             key = input_key(name)
-            self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen, is_padded(name))
+            self.layers[id(layer)] = ObservedLayer(name, key, row, key not in seen)
             if covariance is not None and key not in seen:
                 dtype = torch.promote_types(layer.router.dtype, torch.float32)
                 self.trackers[key] = covariance.tracker(layer.in_features, dtype=dtype, device=layer.router.device)
@@ -102,7 +94,8 @@ class Observation:
 
         Args:
             valid: True (or 1) for tokens that are not padding [batch, tokens]; layers that read these count passes of
-                this shape only, not the later steps of a cached generation. None counts everything.
+                this shape only, not the later steps of a cached generation; others, such as a vision tower's, count
+                every token. None counts everything.
         """
         token = _current.set((self, None if valid is None else valid.bool()))
         try:
@@ -122,7 +115,7 @@ class Observation:
         place, watched = self.layers.get(id(layer)), _current.get()
         if place is None or watched is None:
             return
-        valid = watched[1] if place.padded else None
+        valid = watched[1] if layer.padded else None
         if valid is not None and valid.shape != x.shape[:-1]:
             return
         with torch.autocast(x.device.type, enabled=False):

@@ -53,7 +53,7 @@ class Passes:
     def valid(self, x: Tensor) -> Tensor | None:
         """True for the tokens of a layer's input that are not padding; None where no mask of its shape was given.
 
-        So all tokens of an input of another shape count: a vision tower's, or the one new token of a cached step.
+        So all tokens of an input of another shape count, such as the one new token of a cached step.
         """
         if self._mask is None or self._mask.shape != x.shape[:-1]:
             return None

@@ -161,8 +161,10 @@ def test_observing_changes_no_answer(model, make_batch):
 
 def test_layers_that_read_no_text_count_every_token_they_see(make_llava, make_batch):
     layout = Backbone.layout(Backbone.Config(targets=("ffn", "vision_ffn")))
-    model = get_peft_model(make_llava(), MoELoraConfig(target_modules=layout.targets, num_experts=3, r=2))
-    observation = Observation(model, layout.input_key, covariance=EXACT, is_padded=layout.is_padded)
+    sizes = {"num_experts": 3, "r": 2}
+    config = MoELoraConfig(target_modules=layout.targets, unpadded=layout.unpadded, **sizes)
+    model = get_peft_model(make_llava(), config)
+    observation = Observation(model, layout.input_key, covariance=EXACT)
     batch = make_batch(length=14)
     prompt = {name: batch[name].flip(1) for name in ("input_ids", "attention_mask")}  # left-padded
     prompt["input_ids"][:, -5:-1] = 39  # four patches a picture

@@ -163,7 +163,7 @@ def test_what_is_counted_is_the_routing_of_the_tokens_sample_or_batch(routing, a
     with observation.watching(batch["attention_mask"]):
         logits_of(model, batch)
     valid = batch["attention_mask"].bool()
-    omega = layer.route(seen[0], valid)
+    omega = layer.group(seen[0] @ layer.router.T, valid)
     expected = valid.sum(1).double() @ omega if routing == "sample" else valid.sum() * omega[0]
     torch.testing.assert_close(observation.weight[0], expected)
 
@@ -198,3 +198,23 @@ def test_a_loaded_adapter_routes_as_the_saved_one(routing, adapted, make_llava, 
     model.save_pretrained(tmp_path, save_embedding_layers=False)
     loaded = PeftModel.from_pretrained(make_llava(), tmp_path)
     assert torch.equal(logits_of(loaded, make_batch()), logits_of(model, make_batch()))
+
+
+@pytest.mark.parametrize("routing", ["sample", "batch"])
+@pytest.mark.parametrize("unpadded", [r".*vision_tower.*", None])
+def test_the_padding_of_a_text_as_long_as_a_picture_is_not_the_pictures(unpadded, routing, make_llava):
+    torch.manual_seed(1)
+    config = MoELoraConfig(target_modules=r".*\.(fc1|fc2)", unpadded=unpadded, num_experts=4, r=2, routing=routing)
+    model = get_peft_model(make_llava(), config).double()
+    for layer in moe_layers(model).values():
+        layer.router.data.mul_(9)
+        for factor in layer.experts_b:
+            factor.data.normal_(generator=torch.Generator().manual_seed(5))
+    tokens = torch.tensor([[39, 39, 39, 39, 7], [0, 39, 39, 39, 39]])  # four patches; with the class token, five
+
+    def seen(mask):
+        return model(input_ids=tokens, attention_mask=mask, pixel_values=draw(2, 3, 16, 16)).image_hidden_states
+
+    with torch.no_grad():
+        same = torch.equal(seen((tokens != 0).long()), seen(torch.ones_like(tokens)))
+    assert same == (unpadded is not None)
