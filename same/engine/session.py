@@ -1,7 +1,7 @@
 """Everything one run works with, opened in an order that writes nothing before all input is known to be good."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,8 @@ def load_rows(job: Job, root: Path) -> Rows:
     """Read and check the rows of all tasks.
 
     Raises:
-        InputError: a row or an image is not as it must be, or a task has too few rows for its processes.
+        InputError: a row or an image is not as it must be; a task has too few rows for its processes; or a row without
+            image would leave out a vision tower that is adapted and cut.
     """
     request, tasks = job.request, job.benchmark.tasks
     train = [training_rows(job.benchmark, task, root, request.train_items, job.partial) for task in tasks]
@@ -72,9 +73,22 @@ def load_rows(job: Job, root: Path) -> Rows:
                 f"{task.key} must have at least processes × gradient_accumulation = {share} training rows; "
                 f"got {len(rows)}. Use fewer of either, or more rows."
             )
+    if request.strategy == "fsdp" and job.backbone.layout(job.backbone_config).unpadded:
+        _check_pictured(tasks, train)
     for task, rows in zip(tasks, test, strict=True):
         _check_answers(task, rows, root)
     return Rows(train, test)
+
+
+def _check_pictured(tasks: Sequence[Task], train: Sequence[Dataset]) -> None:
+    """Refuse rows without pictures: a process that leaves a cut tower out of a step would make the others wait."""
+    for task, rows in zip(tasks, train, strict=True):
+        without = sum(image is None for image in rows["image"])
+        if without:
+            raise InputError(
+                f"strategy fsdp with targets in the vision tower must have a picture in every training row; {without} "
+                f"of {len(rows)} rows of {task.key} have none. Use --strategy ddp, or targets of the language model."
+            )
 
 
 def _check_answers(task: Task, rows: Dataset, root: Path) -> None:

@@ -1,11 +1,15 @@
 """Layers beyond the FFN: attention and the vision tower are adapted, observed, constrained, audited and saved alike."""
 
+import dataclasses
+import json
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from same.engine.job import resolve
-from same.engine.session import Session
+from same.engine.session import Session, check
 from same.engine.snapshot import ADAPTER, restore
 from same.engine.trainer import train
 from same.errors import InputError
@@ -100,3 +104,20 @@ def test_the_groups_decide_the_fingerprint_and_their_order_does_not(ask, tmp_pat
 def test_a_group_that_does_not_exist_names_the_choices(ask, tmp_path, targets):
     with pytest.raises(InputError, match="ffn, attention, vision_ffn, vision_attention"):
         resolve(ask(tmp_path, targets=targets))
+
+
+def test_a_cut_vision_tower_must_have_a_picture_in_every_training_row(ask, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    file = tmp_path / "data/colours/letter/train.json"
+    first, *rest = json.loads(file.read_text())
+    first["conversations"][0]["value"] = "Which letter does red begin with?"
+    file.write_text(json.dumps([{key: first[key] for key in first if key != "image"}, *rest]))
+    settings = {"method": "same", "processes": 2, "targets": "ffn,vision_ffn"}
+    whole, cut = (
+        dataclasses.replace(ask(tmp_path / "runs", **settings, strategy=strategy), data_root=str(tmp_path / "data"))
+        for strategy in ("ddp", "fsdp")
+    )
+    check(whole)
+    with pytest.raises(InputError, match="picture in every training row; 1 of 10 rows of letter have none"):
+        check(cut)
+    check(ask(tmp_path / "runs", **settings, strategy="fsdp"))
