@@ -38,7 +38,8 @@ def load_adapter(model: nn.Module, folder: str | Path, part: Part = "all") -> Pe
 
     Raises:
         InputError: no such part, or a model whose adapter is of another kind.
-        SnapshotError: the folder holds no such adapter, or its tensors are missing, foreign or of another size.
+        SnapshotError: the folder holds no such adapter; its tensors are missing, foreign or of another size; or its
+            experts were trained at another scale or in another kind of layer than the model's.
     """
     if part not in get_args(Part):
         raise InputError(f"part must be one of {', '.join(get_args(Part))}; got {part!r}.")
@@ -46,6 +47,9 @@ def load_adapter(model: nn.Module, folder: str | Path, part: Part = "all") -> Pe
     attached = isinstance(model, PeftModel)
     expected = _attached_shapes(model) if attached else _described_shapes(model, config)
     _check(Path(folder), saved, expected)
+    if attached and part != "router":
+        layer = next(iter(moe_layers(model).values()))
+        _check_use(Path(folder), config, layer.settings[layer.adapter])
     adapted = model if isinstance(model, PeftModel) else get_peft_model(model, config)
     weights = _weights(adapted)
     with torch.no_grad():
@@ -123,4 +127,15 @@ def _check(folder: Path, saved: dict[str, Tensor], expected: Shapes) -> None:
             raise SnapshotError(
                 f"{folder / SAFETENSORS_WEIGHTS_NAME} must fit the model's adapter; {names[0]} {fault} "
                 f"({len(names)} such). Use a snapshot of a run with the same backbone, targets, experts and rank."
+            )
+
+
+def _check_use(folder: Path, saved: MoELoraConfig, attached: MoELoraConfig) -> None:
+    """What experts do to a layer is more than their tensors; how they are chosen is the model's own affair."""
+    for name in ("lora_alpha", "layer"):
+        theirs, ours = getattr(saved, name), getattr(attached, name)
+        if theirs != ours:
+            raise SnapshotError(
+                f"{folder / CONFIG_NAME} must have the {name} of the model's adapter, {ours!r}; got {theirs!r}. "
+                "Load it into a fresh model, or into one whose adapter has the same."
             )

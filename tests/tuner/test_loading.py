@@ -100,6 +100,10 @@ def test_tensors_that_do_not_fit_are_named_before_anything_changes(make_llava, s
 def test_an_adapter_of_another_size_or_model_is_refused(make_llava, saved):
     with pytest.raises(SnapshotError, match=r"lora_A\.0 is of another size"):
         load_adapter(adapted(make_llava(), 0, r=4), saved[0])
+    other = adapted(make_llava(), 0, lora_alpha=3.0)
+    with pytest.raises(SnapshotError, match=r"lora_alpha of the model's adapter, 3\.0; got 16"):
+        load_adapter(other, saved[0], part="experts")
+    load_adapter(other, saved[0], part="router")
     with pytest.raises(SnapshotError, match="match no layer"):
         load_adapter(torch.nn.Sequential(torch.nn.Linear(2, 2)), saved[0])
 
