@@ -105,6 +105,7 @@ def test_the_rules_keep_the_order_of_the_method_page():
     for problem in ("conflict", "mild"):
         kl = {(row["rule"], row["place"]): row.get("old_routing_kl") for row in rows_of(found["routers"], problem)}
         assert kl["damped, history C", "both"] < kl["damped, history C", "gradient"]
+        assert kl["damped, history C", "coordinates"] < kl["damped, history C", "gradient"]
         assert kl["damped, history C", "gradient"] < kl["inverse sliding mean, running C", "gradient"]
         assert kl["inverse sliding mean, running C", "gradient"] < kl["none", "none"]
         drift = {(row["rule"], row["place"]): row.get("degradation") for row in rows_of(found["experts"], problem)}

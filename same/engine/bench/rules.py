@@ -23,7 +23,13 @@ from same.maths.curvature import curvature_scaling, scale_output_factors
 from same.maths.routing import router_scaling
 from same.maths.scaling import DirectionScaling
 
-PLACES = {"none": (False, False), "gradient": (True, False), "update": (False, True), "both": (True, True)}
+PLACES = {  # whether a rule acts before the step, and after it
+    "none": (False, False),
+    "gradient": (True, False),
+    "update": (False, True),
+    "both": (True, True),
+    "coordinates": (True, True),  # the rule's root on each side
+}
 DIRECTIONS = 32  # of the shared inputs, and of each task's own
 
 
@@ -105,6 +111,8 @@ ROUTER_RULES = (
     RouterRule("blocked, running C", "zero", "running", "gradient"),
     RouterRule("blocked, history C", "zero", "history", "both"),
     RouterRule("damped, history C", "damped", "history", "gradient"),
+    RouterRule("damped, history C", "damped", "history", "update"),
+    RouterRule("damped, history C", "damped", "history", "coordinates"),
     RouterRule("damped, history C", "damped", "history", "both"),
 )
 EXPERT_RULES = (
@@ -112,6 +120,7 @@ EXPERT_RULES = (
     ExpertRule("1 / (√σ + 0.9) on A", True, False, "gradient"),
     ExpertRule("damped inverse on A", False, False, "gradient"),
     ExpertRule("damped inverse on A", False, False, "both"),
+    ExpertRule("damped inverse on A and B", False, True, "coordinates"),
     ExpertRule("damped inverse on A and B", False, True, "both"),
 )
 
@@ -222,7 +231,7 @@ def _route(config: Config, problem: Problem, rule: RouterRule, seed: int) -> dic
         scaling = router_scaling(
             _spectrum(seen), gain=rule.gain, energy_threshold=_threshold(config, rule.gain), damping=config.damping
         )
-        restrict = (scaling.apply, rule.place)
+        restrict = (_on_each_side(scaling, rule.place).apply, rule.place)
     goal = problem.router_goal * float(loss(slice(None)).detach())
     if not _train(config, [router], [restrict], loss, goal, generator):
         return None
@@ -231,6 +240,10 @@ def _route(config: Config, problem: Problem, rule: RouterRule, seed: int) -> dic
         "old_routing_kl": float(functional.kl_div(after, before, reduction="batchmean", log_target=True)),
         "old_argmax_flips": float((before.argmax(-1) != after.argmax(-1)).double().mean()),
     }
+
+
+def _on_each_side(scaling: DirectionScaling, place: str) -> DirectionScaling:
+    return scaling.root() if place == "coordinates" else scaling
 
 
 def _threshold(config: Config, gain: str) -> float:
@@ -278,6 +291,7 @@ def _expert_rules(config: Config, rule: ExpertRule, spectrum: Spectrum, a: Tenso
         scaling = DirectionScaling(spectrum.eigenvectors, 0.9 / (spectrum.eigenvalues.sqrt() + 0.9))
     else:
         scaling = curvature_scaling(spectrum, damping=config.damping, energy_threshold=1.0)
+    scaling = _on_each_side(scaling, rule.place)
     root = spectrum.eigenvectors * spectrum.eigenvalues.sqrt()
 
     def on_inputs(rows: Tensor) -> Tensor:
