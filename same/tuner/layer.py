@@ -183,7 +183,8 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
             result, omega = mix_outputs(base, projected, factors_b, **rules)
         observation = current_observation()
         if observation is not None:
-            omega = omega if self._experts is None else self.group(logits, self.passes.valid(x))
+            if self._experts is not None:  # of all experts, also of those that rest
+                omega = self.group(logits, self.passes.valid(x) if self.padded else None)
             observation.record(self, x, omega.detach())
         return result
 

@@ -43,7 +43,8 @@ def power(method, name, exponent):
     if leaf.startswith("A"):
         matrix = curvature_scaling(spectrum, damping=config.damping, energy_threshold=config.energy_threshold).matrix()
     else:
-        matrix = router_scaling(spectrum, gain=config.gain, energy_threshold=config.energy_threshold).matrix()
+        router = {"gain": config.gain, "energy_threshold": config.energy_threshold, "damping": config.damping}
+        matrix = router_scaling(spectrum, **router).matrix()
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * values.clamp_min(0) ** exponent) @ vectors.T
 
