@@ -184,7 +184,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         observation = current_observation()
         if observation is not None:
             if self._experts is not None:  # of all experts, also of those that rest
-                omega = self.group(logits, self.passes.valid(x) if self.padded else None)
+                omega = self.group(logits.detach(), self.passes.valid(x) if self.padded else None)
             observation.record(self, x, omega.detach())
         return result
 

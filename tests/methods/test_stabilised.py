@@ -89,7 +89,7 @@ def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(make
     free, held = weights(plain), weights(method)
     for key in method.groups:
         spectrum = method.spectra[key]
-        mu = spectrum.mean_eigenvalue
+        mu = method.config.damping * spectrum.mean_eigenvalue
         covariance = spectrum.matrix()
         scaling = mu * torch.linalg.inv(covariance + mu * torch.eye(spectrum.dim, dtype=torch.float64))
         root = spectrum.eigenvectors * spectrum.eigenvalues.sqrt()
@@ -98,7 +98,9 @@ def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(make
             for i in (0, 1):  # router, A
                 found, expected = (kept[i] - old[i]).double(), (loose[i] - old[i]).double() @ scaling @ scaling
                 torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
-            expected = scale_output_factors((loose[2] - old[2]).double(), kept[1].double(), root, 0.1)
+            expected = scale_output_factors(
+                (loose[2] - old[2]).double(), kept[1].double(), root, method.config.output_damping
+            )
             torch.testing.assert_close((kept[2] - old[2]).double(), expected, rtol=1e-3, atol=1e-6)
 
 
