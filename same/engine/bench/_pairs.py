@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from same.engine.plan import Saved
+
 Times = dict[str, list[float]]
 
 
@@ -56,16 +58,7 @@ def overhead(times: Times, name: str, base: str) -> list[float]:
 
 def saved_bytes(forward: Callable[[], Tensor], module: nn.Module) -> int:
     """Bytes that a forward pass keeps for its backward, each storage once, parameters left out."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = forward()
-    del output
-    return sum(kept.values())
+    saved = Saved(module)
+    with saved:
+        forward()
+    return saved.bytes
