@@ -18,7 +18,7 @@ from transformers import (
 SIDE, PATCH = 64, 8
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
 PAD, END, IMAGE = "<pad>", "</s>", "<image>"
-VOCABULARY = 1_500
+VOCABULARY = 2_048
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% set text = message['content'] if message['content'] is string else "

@@ -37,8 +37,10 @@ from same.engine.packing import BLOCK, alike, pack, packed_loss, some_turns, tok
 from same.errors import InputError
 
 SHARES = {
-    "scienceqa": 2.0, "textvqa": 1.0, "imagenet": 1.0, "gqa": 1.6, "vizwiz": 0.5, "grounding": 1.4, "vqav2": 1.1,
-    "ocrvqa": 1.0,
+    "scienceqa": 1.6, "textvqa": 0.9, "imagenet": 0.6, "gqa": 1.2, "vizwiz": 0.3, "grounding": 1.1, "vqav2": 0.8,
+    "ocrvqa": 0.9, "imagenet_r": 0.6, "arxivqa": 1.3, "vizwiz_caption": 0.6, "iconqa": 1.2, "clevr": 1.4,
+    "flickr30k": 0.8, "pmcvqa": 1.0, "docvqa": 1.2, "chartqa": 1.2, "infographicvqa": 1.2, "roadside": 0.9,
+    "chemvqa": 1.1, "floodnetvqa": 0.9,
 }  # fmt: skip
 OWN_SEEDS = 1_000_000  # the benchmarks' own pictures have smaller seeds
 
@@ -291,7 +293,8 @@ def pretrain(folder: Path, recipe: Recipe, start: Path | None = None) -> None:
     """Run the whole recipe and write the checkpoint, its settings and its log into ``folder``.
 
     Args:
-        start: a checkpoint of an earlier run to go on from instead of random weights and a new tokenizer.
+        start: a checkpoint of an earlier run to go on from instead of random weights. The tokenizer is new all the
+            same, for what is now said; tokens that the earlier one lacked begin as the mean of its pieces of them.
 
     Raises:
         InputError: ``start`` holds no checkpoint.
@@ -323,13 +326,29 @@ def _begin(
     recipe: Recipe, start: Path | None
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast, list[dict[str, Any]]]:
     """Model, tokenizer and the records of the runs before."""
+    tokenizer = build_tokenizer(_texts(recipe))
+    model = build_model(tokenizer)
     if start is None:
-        tokenizer = build_tokenizer(_texts(recipe))
-        return build_model(tokenizer), tokenizer, []
+        return model, tokenizer, []
     loaded = load_backbone("tiny", {"checkpoint": str(start)})
+    weights = loaded.model.state_dict()
+    embeddings = respell(loaded.model.get_input_embeddings().weight, loaded.processor.tokenizer, tokenizer)
+    ends = ("embed_tokens.weight", "lm_head.weight")  # the two are one tensor
+    model.load_state_dict({name: embeddings if name.endswith(ends) else weights[name] for name in weights})
     record = start / "recipe.json"
-    runs = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
-    return loaded.model.requires_grad_(True), loaded.processor.tokenizer, runs
+    return model, tokenizer, json.loads(record.read_text(encoding="utf-8"))["runs"] if record.is_file() else []
+
+
+@torch.no_grad()
+def respell(embeddings: Tensor, old: PreTrainedTokenizerFast, new: PreTrainedTokenizerFast) -> Tensor:
+    """Embeddings [new tokens, width] of a new tokenizer, each the mean of the old one's [old tokens, width] pieces."""
+    known, vocabulary = old.get_vocab(), new.get_vocab()
+    rows = torch.empty(len(vocabulary), embeddings.shape[1])
+    for token, row in vocabulary.items():
+        text = new.convert_tokens_to_string([token])
+        pieces = [known[token]] if token in known else old(text, add_special_tokens=False)["input_ids"]
+        rows[row] = embeddings[pieces].mean(0)
+    return rows
 
 
 def _texts(recipe: Recipe) -> list[str]:
