@@ -232,12 +232,13 @@ def score(
     benchmark: BenchmarkName,
     task: Annotated[str, typer.Option(help="Key of one of its tasks.")],
     predictions: Annotated[Path, typer.Option(help="JSON lines with question_id and text, or a Parquet table.")],
+    data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a file of answers, whoever gave them, in every reading; one a test row is wanted, in any order."""
     from same.engine.exchange import score_file
 
-    found = score_file(benchmark, task, predictions)
+    found = score_file(benchmark, task, predictions, data_root)
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _scored(found))
 
 

@@ -6,20 +6,21 @@ from typing import Any
 from same.data.dataset import test_rows
 from same.data.manifest import load_benchmark
 from same.data.predictions import in_order_of, read_predictions, write_predictions
-from same.data.prepare import data_root, prepare
+from same.data.prepare import benchmark_folder, prepare
 from same.errors import InputError
 from same.metrics import count_errors
 from same.runs import ZERO_SHOT, RunFolder
 from same.scorers._judge import judge
 
 
-def score_file(benchmark: str, task: str, file: Path) -> dict[str, Any]:
+def score_file(benchmark: str, task: str, file: Path, root: Path | None = None) -> dict[str, Any]:
     """Score the answers in a file in every reading.
 
     Args:
         benchmark: name of a manifest, or path of a .yaml file; the pictures need not be there.
         task: key of one of its tasks.
         file: as `read_predictions` takes it.
+        root: the data root; default `data_root()`.
 
     Raises:
         InputError: benchmark or task is unknown, or the file does not answer every test row once.
@@ -27,9 +28,9 @@ def score_file(benchmark: str, task: str, file: Path) -> dict[str, Any]:
     found = load_benchmark(benchmark)
     chosen = found.task(task)
     predictions = read_predictions(file)
-    root = prepare(found) if found.builder else data_root() / found.name
-    rows = test_rows(found, chosen, root, images=False).to_list()
-    texts = in_order_of(predictions, [row["question_id"] for row in rows], file, root / chosen.test)
+    folder = prepare(found, root) if found.builder else benchmark_folder(found, root)
+    rows = test_rows(found, chosen, folder, images=False).to_list()
+    texts = in_order_of(predictions, [row["question_id"] for row in rows], file, folder / chosen.test)
     verdict = judge(chosen.scorer, texts, rows)
     return {
         "benchmark": found.name,

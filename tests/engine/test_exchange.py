@@ -65,6 +65,15 @@ def test_a_peers_answers_are_scored_in_every_reading_without_pictures(same, aske
     assert "2 right, 1 punctuation" in printed
 
 
+def test_a_data_root_that_is_named_goes_before_the_environments(same, asked, data, tmp_path, monkeypatch):
+    rows = json.loads((data / "colours/colour/test.json").read_text())
+    answers = [{"question_id": row["question_id"], "text": row["answer"]} for row in rows]
+    (tmp_path / "peer.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    monkeypatch.setenv("SAME_DATA", str(tmp_path / "nothing"))
+    assert same(*asked, tmp_path / "peer.jsonl")[0] == 2
+    assert "strict      1.0000" in same(*asked, tmp_path / "peer.jsonl", "--data-root", data)[1]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

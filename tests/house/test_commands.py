@@ -22,7 +22,7 @@ OPTIONS = {
     "same evaluate": ["--run"],
     "same audit": ["--run", "--json"],
     "same show": ["--run", "--json"],
-    "same score": ["--benchmark", "--task", "--predictions", "--json"],
+    "same score": ["--benchmark", "--task", "--predictions", "--data-root", "--json"],
     "same export": ["--run", "--after", "--task", "--out"],
     "same bench": ["--json", "--set"],
     "workbench reproduce": ["--chain", "--runs", "--dry-run"],
