@@ -3,18 +3,20 @@
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import psutil
 import torch
 from accelerate.utils import send_to_device, set_seed
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
 
-from same.data.collate import IGNORED
+from same.data.collate import IGNORED, Row, TrainCollator
 from same.engine.audit import audit_task
 from same.engine.evaluate import collect_scores, evaluate_stage, evaluate_zero_shot, seen_at
 from same.engine.job import SEEDS, Request
@@ -25,7 +27,7 @@ from same.engine.session import Report, Session
 from same.engine.snapshot import finish_snapshot, restore, write_trained
 from same.engine.updates import Updates, updates_for
 from same.errors import RunFailed
-from same.methods._base import Batch, Step, TaskContext
+from same.methods._base import ROWS, Batch, Step, TaskContext
 from same.runs import RunFolder
 
 SEED_STRIDE = 10_007  # keeps the random streams of (seed, task) pairs apart
@@ -148,10 +150,10 @@ class TaskTrainer:
         method.end_task(task)
         self._report_method()
 
-    def _loader(self) -> DataLoader[Batch]:
+    def _loader(self) -> DataLoader[Any]:
         batches = [rows for epoch in self.epochs for step in epoch for rows in step]
-        collate = self.session.collate_train
-        return DataLoader(self.rows, batch_sampler=batches, collate_fn=collate, num_workers=self.config.workers)
+        numbered: Any = Numbered(self.rows, self.session.collate_train)  # its items are not what its batches are
+        return DataLoader(numbered, batch_sampler=batches, collate_fn=numbered.collate, num_workers=self.config.workers)
 
     def _step(self, updates: Updates, batches: list[Batch]) -> None:
         """One optimiser step whose loss is the mean over all answer tokens of the global batch."""
@@ -165,7 +167,7 @@ class TaskTrainer:
             weight = count * processes.count / everyone
             with updates.part(last=part == len(batches)):
                 with method.forward_context(batch), session.autocast:
-                    found: Tensor = updates.model(**batch).loss
+                    found: Tensor = updates.model(**{key: batch[key] for key in batch if key != ROWS}).loss
                     loss = method.loss(found, batch) * weight
                 updates.backward(loss)
             self._loss += found.detach() * weight
@@ -191,6 +193,24 @@ class TaskTrainer:
     def _report_method(self) -> None:
         for kind, data in self.session.method.drain_events():
             self.session.record(kind, task=self.index, **data)
+
+
+@dataclass(frozen=True)
+class Numbered(torch.utils.data.Dataset[tuple[int, Row]]):
+    """Rows with their numbers, which `collate` puts beside the batch's inputs."""
+
+    rows: Dataset
+    inputs: TrainCollator
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, numbers: list[int]) -> list[tuple[int, Row]]:
+        return list(zip(numbers, self.rows.__getitems__(numbers), strict=True))
+
+    def collate(self, rows: Sequence[tuple[int, Row]]) -> Batch:
+        """The collator's batch, and ROWS."""
+        return {**self.inputs([row for _, row in rows]), ROWS: torch.tensor([number for number, _ in rows])}
 
 
 def plan_epoch(count: int, batch_size: int, seed: int) -> Iterator[list[int]]:

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from same.maths._storage import Place, Storage, squared_norms
+from same.maths._storage import Place, Storage, every, squared_norms
 from same.maths.spectrum import Spectrum
 
 SEED = 1706_05736
@@ -31,27 +31,6 @@ def random_basis(dim: int, size: int) -> Float[Tensor, "d k"]:
     basis, _ = torch.linalg.qr(gaussian)
     rounded: Tensor = basis.bfloat16()
     return rounded
-
-
-def every(
-    rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " tokens"] | None, seen: Tensor, stride: int
-) -> tuple[Float[Tensor, "slots d"], Tensor]:
-    """Every stride-th valid row of a stream whose first `seen` rows came before, and how many these are.
-
-    There are always ⌈tokens / stride⌉ slots, so nothing waits for the device; the last ones are zero where the padding
-    (or the phase) leaves them empty. Which rows are chosen depends on the valid ones alone.
-    """
-    count = len(rows)
-    if stride == 1 and valid is None:
-        return rows, torch.full_like(seen, count)
-    position = torch.arange(1, count + 1, device=rows.device) if valid is None else valid.cumsum(0)
-    first = torch.remainder(-seen, stride).long() + 1
-    wanted = first + stride * torch.arange(-(-count // stride), device=rows.device)
-    index = torch.searchsorted(position, wanted)
-    there = index < count
-    chosen = rows[index.clamp_max(count - 1)]
-    chosen = torch.where(there[:, None], chosen, torch.zeros((), dtype=rows.dtype, device=rows.device))
-    return chosen, there.sum().to(seen.dtype)
 
 
 def without_mean(
@@ -85,19 +64,19 @@ class Sketch(Storage):
 
     def add(
         self,
-        rows: Float[Tensor, "tokens d"],
-        valid: Bool[Tensor, " tokens"] | None,
-        seen: Tensor,
-        energy: Float[Tensor, " tokens"] | None = None,
+        rows: Float[Tensor, "streams tokens d"],
+        valid: Bool[Tensor, "streams tokens"] | None,
+        phase: Int64[Tensor, " streams"],
+        energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
-        if len(rows) == 0:
+        if rows.numel() == 0:
             return
         if energy is None:
-            energy = squared_norms(rows, torch.promote_types(rows.dtype, self.dtype))
+            energy = squared_norms(rows.flatten(0, 1), torch.promote_types(rows.dtype, self.dtype))
         if valid is not None:
-            energy = torch.where(valid, energy, torch.zeros((), dtype=energy.dtype, device=energy.device))
+            energy = torch.where(valid.flatten(), energy, energy.new_zeros(()))
         self.trace += energy.sum(dtype=self.trace.dtype)
-        chosen, count = every(rows, valid, seen, self.stride)
+        chosen, count = every(rows, valid, phase, self.stride)
         self.sampled += count
         if self.centered:
             self.sums += chosen.to(self.dtype).sum(0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from same.maths.spectrum import Spectrum
@@ -48,8 +48,36 @@ def without_padding(rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " token
     return rows if valid.all() else rows[valid]
 
 
+def every(
+    rows: Float[Tensor, "streams tokens d"],
+    valid: Bool[Tensor, "streams tokens"] | None,
+    phase: Int64[Tensor, " streams"],
+    stride: int,
+) -> tuple[Float[Tensor, "slots d"], Tensor]:
+    """Every stride-th valid row of each stream, from the `phase`-th on, and how many these are.
+
+    There are always ⌈tokens / stride⌉ slots a stream, so nothing waits for the device; those that the padding (or the
+    phase) leaves empty are zero. Which rows are chosen depends on the stream's valid ones alone.
+    """
+    streams, count, width = rows.shape
+    if stride == 1 and valid is None:
+        return rows.flatten(0, 1), torch.tensor(float(streams * count), dtype=torch.float64, device=rows.device)
+    position = torch.arange(1, count + 1, device=rows.device).expand(streams, -1) if valid is None else valid.cumsum(1)
+    wanted = phase[:, None] + 1 + stride * torch.arange(-(-count // stride), device=rows.device)
+    index = torch.searchsorted(position.contiguous(), wanted)
+    there = index < count
+    index = index.clamp_max(count - 1) + count * torch.arange(streams, device=rows.device)[:, None]
+    chosen = rows.reshape(-1, width).index_select(0, index.flatten())
+    return torch.where(there.view(-1, 1), chosen, rows.new_zeros(())), there.sum(dtype=torch.float64)
+
+
 class Storage(ABC):
-    """Keeps Σ x xᵀ, whole or in part. The defaults suit one whose state is a sum over tokens."""
+    """Keeps Σ x xᵀ, whole or in part. The defaults suit one whose state is a sum over tokens.
+
+    `sampled` is the number of tokens that it is of.
+    """
+
+    sampled: Tensor
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -58,18 +86,18 @@ class Storage(ABC):
     @abstractmethod
     def add(
         self,
-        rows: Float[Tensor, "tokens d"],
-        valid: Bool[Tensor, " tokens"] | None,
-        seen: Tensor,
-        energy: Float[Tensor, " tokens"] | None = None,
+        rows: Float[Tensor, "streams tokens d"],
+        valid: Bool[Tensor, "streams tokens"] | None,
+        phase: Int64[Tensor, " streams"],
+        energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
-        """Count the valid rows, in order; what the others hold (it may be NaN) leaves no trace.
+        """Count the valid tokens, in order; what the others hold (it may be NaN) leaves no trace.
 
         Args:
             rows: inputs of any floating dtype.
             valid: None for all.
-            seen: how many valid tokens came before, on the device.
-            energy: ‖x‖² of each row where it is known already.
+            phase: how many valid tokens of each stream to pass over before the first that counts, below the stride.
+            energy: ‖x‖² of each token where it is known already.
         """
 
     @abstractmethod
@@ -94,41 +122,48 @@ class Storage(ABC):
 
 
 class ExactStorage(Storage):
-    """Σ x xᵀ itself, [d, d]: nothing is lost, and order and grouping do not matter.
+    """Σ x xᵀ itself over every stride-th token, [d, d]: it has every direction, and sums add in any order.
 
     Below its diagonal the matrix is filled in when it is asked for.
     """
 
-    def __init__(self, dim: int, place: Place) -> None:
-        self.centered = place.centered
+    def __init__(self, dim: int, stride: int, place: Place) -> None:
+        self.stride, self.centered = stride, place.centered
         self.products = place.zeros(dim, dim)
         self.sums = place.zeros(dim if place.centered else 0)
+        self.sampled = place.count()
 
     def tensors(self) -> dict[str, Tensor]:
         self.products.triu_().add_(self.products.triu(1).T)
-        return {"products": self.products, "sums": self.sums}
+        return {"products": self.products, "sums": self.sums, "sampled": self.sampled}
 
     def add(
         self,
-        rows: Float[Tensor, "tokens d"],
-        valid: Bool[Tensor, " tokens"] | None,
-        seen: Tensor,
-        energy: Float[Tensor, " tokens"] | None = None,
+        rows: Float[Tensor, "streams tokens d"],
+        valid: Bool[Tensor, "streams tokens"] | None,
+        phase: Int64[Tensor, " streams"],
+        energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
-        rows = rows.to(self.products.dtype)
-        if valid is not None:
-            rows = without_padding(rows, valid)
+        if rows.numel() == 0:
+            return
+        if self.stride == 1 and valid is not None:
+            chosen, count = without_padding(rows.flatten(0, 1), valid.flatten()), valid.sum(dtype=torch.float64)
+        else:
+            chosen, count = every(rows, valid, phase, self.stride)
+        self.sampled += count
+        chosen = chosen.to(self.products.dtype)
         # Only what stands on and right of the diagonal, block by block: the rest mirrors it.
-        for first in range(0, rows.shape[1], BLOCK):
+        for first in range(0, chosen.shape[1], BLOCK):
             block = slice(first, first + BLOCK)
-            self.products[block, first:].addmm_(rows[:, block].T, rows[:, first:])
+            self.products[block, first:].addmm_(chosen[:, block].T, chosen[:, first:])
         if self.centered:
-            self.sums += rows.sum(0)
+            self.sums += chosen.sum(0)
 
     def spectrum(self, tokens: float) -> Spectrum:
-        covariance = self.tensors()["products"].double() / tokens
+        sampled = float(self.sampled)
+        covariance = self.tensors()["products"].double() / sampled
         if self.centered:
-            mean = self.sums.double() / tokens
+            mean = self.sums.double() / sampled
             covariance = covariance - torch.outer(mean, mean)
         covariance = (covariance + covariance.T) / 2
         values, vectors = torch.linalg.eigh(covariance)

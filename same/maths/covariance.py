@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from same.maths._frequent_directions import FrequentDirections
@@ -37,7 +37,7 @@ class CovarianceSettings:
         storage: for inputs wider than `exact_max_dim`; narrower ones, and all with "exact", are stored in full.
         exact_max_dim: widest input stored in full, d² numbers.
         sketch_size: directions that a sketch holds; 128 is cheap, 256 accurate.
-        token_stride: one in so many valid tokens counts in a sketch (its trace and token count are of all).
+        token_stride: one in so many valid tokens counts; their number, and the trace of a sketch, are of all.
         centered: remove the mean (for comparison; the paper's covariance is not centred).
     """
 
@@ -78,7 +78,7 @@ class CovarianceTracker:
         dim: width d of the inputs.
         storage: "exact" [d, d]; "nystrom", "frequent_directions" and "incremental" [d, sketch_size].
         sketch_size: directions that a sketch holds.
-        token_stride: one in so many valid tokens counts in a sketch.
+        token_stride: one in so many valid tokens counts.
         centered: remove the mean (for comparison; the paper's covariance is not centred).
         dtype: of the sums; at least float32.
     """
@@ -89,7 +89,7 @@ class CovarianceTracker:
         storage: StorageName = "exact",
         *,
         sketch_size: int = CovarianceSettings.sketch_size,
-        token_stride: int = CovarianceSettings.token_stride,
+        token_stride: int = 1,
         centered: bool = False,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
@@ -104,10 +104,10 @@ class CovarianceTracker:
                 "128 and 8 are the usual ones."
             )
         place = Place(dtype, device, centered)
-        self.dim = dim
+        self.dim, self.token_stride = dim, token_stride
         self._storage: Storage
         if storage == "exact":
-            self._storage = ExactStorage(dim, place)
+            self._storage = ExactStorage(dim, token_stride, place)
         else:
             self._storage = SKETCHES[storage](dim, sketch_size, token_stride, place)
         self.tokens = place.count()
@@ -118,6 +118,7 @@ class CovarianceTracker:
         inputs: Float[Tensor, "*batch d"],
         valid: Bool[Tensor, "*batch"] | None = None,
         energy: Float[Tensor, " tokens"] | None = None,
+        streams: Int64[Tensor, " streams"] | None = None,
     ) -> None:
         """Count a batch of tokens. Never waits for the device (but for Frequent Directions on CUDA, see there).
 
@@ -125,13 +126,20 @@ class CovarianceTracker:
             inputs: tokens, in order.
             valid: those where it is False leave no trace; None counts all.
             energy: `squared_norms` of the tokens, where the caller has them already.
+            streams: numbers of the streams of tokens that `inputs` [streams, tokens, d] holds whole. Which of a
+                stream's tokens count then depends on its number and its own valid tokens, not on who came before or is
+                beside it, so batches and processes may be cut anyhow. Without it all tokens ever given are one stream.
         """
         if inputs.shape[-1] != self.dim:
             raise ValueError(f"inputs must be {self.dim} wide; got shape {tuple(inputs.shape)}.")
-        rows = inputs.detach().reshape(-1, self.dim)
-        flat = None if valid is None else valid.reshape(-1)
-        self._storage.add(rows, flat, self.tokens, energy)
-        self.tokens += len(rows) if flat is None else flat.sum()
+        rows = inputs.detach()
+        if streams is None:
+            rows, valid = rows.reshape(1, -1, self.dim), None if valid is None else valid.reshape(1, -1)
+            phase = torch.remainder(-self.tokens, self.token_stride).long()[None]
+        else:
+            phase = torch.remainder(streams, self.token_stride)
+        self._storage.add(rows, valid, phase, energy)
+        self.tokens += rows.shape[0] * rows.shape[1] if valid is None else valid.sum()
 
     @torch.no_grad()
     def merge(self, other: CovarianceTracker) -> None:
@@ -157,16 +165,20 @@ class CovarianceTracker:
         self._storage.reduce(all_reduce, rank, world)
         all_reduce(self.tokens)
 
+    @property
+    def counted(self) -> Tensor:
+        """How many tokens the spectrum is of: one in `token_stride`."""
+        return self._storage.sampled
+
     def clone(self) -> CovarianceTracker:
         return deepcopy(self)
 
     @torch.no_grad()
     def spectrum(self) -> Spectrum:
         """Eigenvalues and eigenvectors in float64: all d, or those that the sketch holds (waits for the device)."""
-        tokens = float(self.tokens)
-        if tokens == 0:
+        if not self.counted:
             raise ValueError("a spectrum needs at least one token; got none. Update the tracker first.")
-        return self._storage.spectrum(tokens)
+        return self._storage.spectrum(float(self.tokens))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all that is counted, flat and ready for safetensors; as large after ten tasks as after one."""

@@ -29,6 +29,8 @@ from torch.optim import Optimizer
 from same.errors import InputError
 
 Batch = Mapping[str, Tensor]
+ROWS = "rows"
+"""Key of a training batch beside what the model takes: the numbers of its rows in the task's training set [batch]."""
 Reduce = Callable[[Tensor], None]
 
 

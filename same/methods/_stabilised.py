@@ -14,7 +14,7 @@ from same.errors import SnapshotError
 from same.maths.covariance import CovarianceTracker
 from same.maths.freezing import active_experts, expert_scores
 from same.maths.spectrum import Spectrum
-from same.methods._base import Batch, Layout, Needs, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
+from same.methods._base import ROWS, Batch, Layout, Needs, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
 from same.methods._experts import ExpertMethod
 from same.methods._groups import InputGroup, Rules
 from same.methods._rules import StabilisedConfig, covariance_settings, input_rules, router_rule, rule_numbers
@@ -64,7 +64,7 @@ class StabilisedMethod(ExpertMethod):
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
         if self._spent:
             self._observed.trackers, self._spent = self._observation().trackers, False
-        return self._observed.watching(batch["attention_mask"])
+        return self._observed.watching(batch["attention_mask"], batch.get(ROWS))
 
     def before_step(self, step: Step) -> None:
         due = self.config.router_geometry != "history" and step.index % self.config.refresh_steps == 0
@@ -117,7 +117,7 @@ class StabilisedMethod(ExpertMethod):
         for key, group in self.groups.items():
             seen = self._observed.trackers[key].clone()
             seen.reduce(self._reduce, *self._place)
-            if not seen.tokens:
+            if not seen.counted:
                 continue
             if self.config.router_geometry == "batch":
                 group.rules = input_rules(self.config, self._on_device(seen.spectrum()))
@@ -127,7 +127,7 @@ class StabilisedMethod(ExpertMethod):
 
     def _past_spectra(self) -> dict[str, Spectrum]:
         """The spectrum of each input that past tasks had: those of a vision tower may have come without a picture."""
-        return {key: tracker.spectrum() for key, tracker in self.past.items() if tracker.tokens}
+        return {key: tracker.spectrum() for key, tracker in self.past.items() if tracker.counted}
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         """Utilisation in the task so far, importance and scores, equal on every process [layers, n]."""

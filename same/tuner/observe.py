@@ -18,7 +18,7 @@ from same.tuner.routing import spread
 if TYPE_CHECKING:
     from same.tuner.layer import MoELoraLinear
 
-_current: ContextVar[tuple[Observation, Tensor | None] | None] = ContextVar("observation", default=None)
+_current: ContextVar[tuple[Observation, Tensor | None, Tensor | None] | None] = ContextVar("observation", default=None)
 
 
 def current_observation() -> Observation | None:
@@ -89,15 +89,17 @@ class Observation:
         return [layer.name for layer in self.layers.values()]
 
     @contextmanager
-    def watching(self, valid: Tensor | None) -> Iterator[None]:
+    def watching(self, valid: Tensor | None, numbers: Tensor | None = None) -> Iterator[None]:
         """Count the forward passes inside, but not their backward: a recomputed forward would count twice.
 
         Args:
             valid: True (or 1) for tokens that are not padding [batch, tokens]; layers that read these count passes of
                 this shape only, not the later steps of a cached generation; others, such as a vision tower's, count
                 every token. None counts everything.
+            numbers: of the rows [batch]; which of a row's tokens count in the covariances then depends on the row
+                alone. None makes one stream of all.
         """
-        token = _current.set((self, None if valid is None else valid.bool()))
+        token = _current.set((self, None if valid is None else valid.bool(), numbers))
         try:
             yield
         finally:
@@ -121,7 +123,8 @@ class Observation:
         with torch.autocast(x.device.type, enabled=False):
             energy = self._energy_of(x)
             if place.first_of_input and place.input_key in self.trackers:
-                self.trackers[place.input_key].update(x, valid, energy)
+                numbers = watched[2] if x.dim() == 3 and watched[2] is not None and len(watched[2]) == len(x) else None
+                self.trackers[place.input_key].update(x, valid, energy, numbers)
             counted = None if valid is None else valid.reshape(-1)
             self._record_routing(place.row, spread(omega, len(energy)), energy, counted)
 

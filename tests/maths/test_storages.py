@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from same.maths._sketch import every, random_basis, without_mean
+from same.maths._sketch import random_basis, without_mean
+from same.maths._storage import every
 from same.maths.covariance import CovarianceTracker, squared_norms
 
 ALL = ("exact", "nystrom", "frequent_directions", "incremental")
@@ -183,17 +184,43 @@ def test_batches_of_one_row_count_as_one_batch(storage, stride):
         torch.testing.assert_close(mine, theirs)
 
 
-@given(shape=shapes, stride=st.integers(1, 9), before=st.integers(0, 30), padded=st.booleans())
+@given(shape=shapes, stride=st.integers(1, 9), phase=st.integers(0, 8), padded=st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_every_stride_th_valid_token_of_the_stream_is_counted(shape, stride, before, padded):
-    rows = draw(*shape)
-    valid = torch.rand(len(rows), generator=torch.Generator().manual_seed(shape[2])) < 0.6 if padded else None
-    chosen, count = every(rows, valid, torch.tensor(float(before), dtype=torch.float64), stride)
-    expected = (rows if valid is None else rows[valid])[-before % stride :: stride]
-    assert int(count) == len(expected)
-    assert len(chosen) == -(-len(rows) // stride)
-    assert torch.equal(chosen[: len(expected)], expected)
-    assert not chosen[len(expected) :].any()
+def test_every_stride_th_valid_token_of_each_stream_is_counted(shape, stride, phase, padded):
+    rows = torch.stack([draw(*shape), draw(*shape) + 1])
+    valid = torch.rand(rows.shape[:2], generator=torch.Generator().manual_seed(shape[2])) < 0.6 if padded else None
+    phases = torch.tensor([phase, 3 * phase]) % stride
+    chosen, count = every(rows, valid, phases, stride)
+    expected = [
+        (each if valid is None else each[valid[number]])[first::stride]
+        for number, (each, first) in enumerate(zip(rows, phases.tolist(), strict=True))
+    ]
+    assert int(count) == sum(map(len, expected))
+    for found, wanted in zip(chosen.view(2, -(-rows.shape[1] // stride), -1), expected, strict=True):
+        assert torch.equal(found[: len(wanted)], wanted)
+        assert not found[len(wanted) :].any()
+
+
+@pytest.mark.parametrize("storage", ["exact", "nystrom"])
+@pytest.mark.parametrize("stride", [1, 3, 8])
+def test_of_numbered_streams_the_same_tokens_count_however_they_are_cut_and_padded(storage, stride):
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(6, 11, 7, dtype=torch.float64, generator=generator)
+    valid = torch.arange(11) < torch.tensor([11, 3, 7, 1, 10, 8])[:, None]
+    numbers = torch.tensor([4, 17, 0, 9, 2, 33])
+    whole, cut = (tracked(storage, dim=7, size=5, stride=stride) for _ in range(2))
+    whole.update(rows, valid, streams=numbers)
+    for part in ([5], [3, 0], [1, 4, 2]):  # in another order, and padded on the left
+        shifted = torch.cat([rows.new_full((len(part), 2, 7), torch.nan), rows[part]], 1)
+        cut.update(shifted, torch.nn.functional.pad(valid[part], (2, 0)), streams=numbers[part])
+    for mine, theirs in zip(whole.state_dict().values(), cut.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    kept = torch.cat(
+        [row[mask][number % stride :: stride] for row, mask, number in zip(rows, valid, numbers, strict=True)]
+    )
+    assert float(whole.counted) == len(kept)
+    if storage == "exact":
+        torch.testing.assert_close(whole.state_dict()["products"], kept.T @ kept)
 
 
 @pytest.mark.parametrize("storage", ALL[1:])

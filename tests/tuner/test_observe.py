@@ -24,13 +24,13 @@ def model(make_llava):
     return model.double()
 
 
-EXACT = CovarianceSettings()
+EXACT = CovarianceSettings(token_stride=1)
 
 
 def observed(model, *batches, covariance=EXACT):
     observation = Observation(model, input_key, covariance=covariance)
     for batch in batches:
-        with observation.watching(batch["attention_mask"]), torch.no_grad():
+        with observation.watching(batch["attention_mask"], batch.get("rows")), torch.no_grad():
             model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
     return observation
 
@@ -67,6 +67,19 @@ def test_the_covariance_is_of_the_layers_inputs(model, make_batch):
     torch.testing.assert_close(observation.weight[row], omega.sum(0))
     torch.testing.assert_close(observation.energy[row], (omega * seen[0].square().sum(-1, keepdim=True)).sum(0))
     torch.testing.assert_close(observation.largest[row], omega.argmax(-1).bincount(minlength=3).double())
+
+
+@pytest.mark.parametrize("storage", ["exact", "nystrom"])
+def test_of_numbered_rows_the_same_tokens_count_in_any_batch(storage, model, make_batch):
+    batch = {**make_batch(), "rows": torch.tensor([5, 2, 4])}
+    settings = CovarianceSettings(storage, exact_max_dim=0, sketch_size=4, token_stride=3)
+    alone = [{key: value[row : row + 1] for key, value in batch.items()} for row in (1, 2, 0)]
+    together = observed(model, batch, covariance=settings)
+    assert_same(together, observed(model, *alone, covariance=settings))
+    sampled = {int(tracker.counted) for tracker in together.trackers.values()}
+    assert sampled == {
+        sum(-(-(int(n) - r % 3) // 3) for n, r in zip(batch["attention_mask"].sum(1), (5, 2, 4), strict=True))
+    }
 
 
 @pytest.mark.parametrize("storage", ["exact", "nystrom"])
