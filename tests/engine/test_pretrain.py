@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from same.backbones import load_backbone
-from same.backbones._tiny import IMAGE_TOKENS, build_model
+from same.backbones._tiny import IMAGE_TOKENS, build_model, build_tokenizer
 from same.engine import packing, pretrain
 from same.errors import InputError
 
@@ -59,6 +59,21 @@ def test_batches_of_like_length_cover_an_epoch_without_repeats():
     talk = [[([0] * (index % 7), [0])] for index in range(512)]
     batches = list(packing.alike(np.random.default_rng(0), talk, 8))
     assert sorted(np.concatenate(batches)) == list(range(512))
+
+
+def test_a_new_tokenizer_keeps_the_embeddings_of_what_it_has_in_common_with_the_old():
+    old, new = build_tokenizer(["a cat sat"] * 9), build_tokenizer(["a cat sat", "the catalogue"] * 9)
+    embeddings = torch.randn(len(old), 4)
+    found = pretrain.respell(embeddings, old, new)
+    known, vocabulary = old.get_vocab(), new.get_vocab()
+    assert found.shape == (len(new), 4)
+    for token in known.keys() & vocabulary.keys():
+        assert torch.equal(found[vocabulary[token]], embeddings[known[token]])
+    grown = [token for token in vocabulary if token not in known]
+    assert "Ġcatalogue" in grown
+    for token in grown:
+        pieces = old(new.convert_tokens_to_string([token]), add_special_tokens=False)["input_ids"]
+        torch.testing.assert_close(found[vocabulary[token]], embeddings[pieces].mean(0))
 
 
 def test_too_few_pictures_for_a_batch_are_refused():

@@ -71,6 +71,7 @@ class Problem:
         mean: share of the input energy in a mean of both tasks.
         router_goal: share of the router's initial loss on the new task to reach.
         expert_goal: the same for the experts.
+        known: share of the experts' initial loss on the old task to reach before, so that there is something to lose.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Problem:
     mean: float
     router_goal: float
     expert_goal: float
+    known: float = 0.05
 
 
 PROBLEMS = (Problem("conflict", 0.2, 0.3, 0.5, 0.6), Problem("mild", 0.12, 0.03, 0.25, 0.6))
@@ -270,17 +272,17 @@ def _specialise(config: Config, problem: Problem, rule: ExpertRule, seed: int) -
     def squared_error(x: Tensor, target: Tensor) -> Callable[[Tensor | slice], Tensor]:
         return lambda rows: functional.mse_loss(output(x[rows]), x[rows] @ target.T)
 
-    def learn(x: Tensor, target: Tensor, rules: list[Restrict]) -> bool:
+    def learn(x: Tensor, target: Tensor, rules: list[Restrict], share: float) -> bool:
         loss = squared_error(x, target)
-        goal = problem.expert_goal * float(loss(slice(None)).detach())
+        goal = share * float(loss(slice(None)).detach())
         return _train(config, [a, b], rules, loss, goal, generator)
 
     free: list[Restrict] = [(_nothing, "none"), (_nothing, "none")]
-    if not learn(old, maps[0], free):
+    if not learn(old, maps[0], free, problem.known):
         return None
     before = output(old).detach()
     rules = free if rule.place == "none" else _expert_rules(config, rule, _spectrum(old), a)
-    if not learn(new, maps[1], rules):
+    if not learn(new, maps[1], rules, problem.expert_goal):
         return None
     change = (output(old).detach() - before).square().sum()
     return {"degradation": float(change / before.square().sum())}
