@@ -69,8 +69,6 @@ class Sketch(Storage):
         phase: Int64[Tensor, " streams"],
         energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
-        if rows.numel() == 0:
-            return
         if energy is None:
             energy = squared_norms(rows.flatten(0, 1), torch.promote_types(rows.dtype, self.dtype))
         if valid is not None:

@@ -144,8 +144,6 @@ class ExactStorage(Storage):
         phase: Int64[Tensor, " streams"],
         energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
-        if rows.numel() == 0:
-            return
         if self.stride == 1 and valid is not None:
             chosen, count = without_padding(rows.flatten(0, 1), valid.flatten()), valid.sum(dtype=torch.float64)
         else:

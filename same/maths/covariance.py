@@ -132,6 +132,8 @@ class CovarianceTracker:
         """
         if inputs.shape[-1] != self.dim:
             raise ValueError(f"inputs must be {self.dim} wide; got shape {tuple(inputs.shape)}.")
+        if inputs.numel() == 0:
+            return
         rows = inputs.detach()
         if streams is None:
             rows, valid = rows.reshape(1, -1, self.dim), None if valid is None else valid.reshape(1, -1)
