@@ -9,7 +9,7 @@ from torch.func import functional_call
 from same.maths.curvature import curvature_scaling, degradation
 from same.maths.routing import router_scaling
 
-QUIET = {"freeze_threshold": -1.0, "curvature_on": "A"}
+QUIET = {"freeze_threshold": -1.0, "curvature_on": "A", "token_stride": 1}
 POWERS = {"gradient": (1.0, 0.0), "update": (0.0, 1.0), "both": (1.0, 1.0), "coordinates": (0.5, 0.5)}
 OPTIMIZERS = {
     "adamw": lambda these: torch.optim.AdamW(these, lr=0.02, weight_decay=0.3),
