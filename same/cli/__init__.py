@@ -84,9 +84,8 @@ def methods(as_json: AsJson = False) -> None:
     for name in registry.names("same.methods"):
         method = registry.load_class("same.methods", name, Method)
         settings = dataclasses.asdict(method.Config())
-        rows.append(
-            {"name": name, "title": method.title, "paper": method.paper, "notes": method.notes, "settings": settings}
-        )
+        about = {key: getattr(method, key) for key in ("title", "paper", "notes", "budget_reason")}
+        rows.append({"name": name, **about, "task_id_at_inference": method.task_id_at_inference, "settings": settings})
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return

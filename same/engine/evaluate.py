@@ -50,6 +50,8 @@ def answer_task(session: Session, index: int, method: Method | None = None) -> A
         method: routes and probes the attached model; None for the untouched backbone.
     """
     task, rows = session.job.benchmark.tasks[index], session.rows.test[index]
+    if method is not None and method.task_id_at_inference:
+        method.reveal_task(index)
     probe = method.routing_probe() if method is not None else None
     tokens = torch.full((_share(len(rows), session), task.max_new_tokens), _end(session), dtype=torch.long)
     model: Any = session.model.eval()

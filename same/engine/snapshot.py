@@ -27,7 +27,9 @@ def write_trained(session: Session, index: int) -> None:
 
 def _fill(session: Session, path: Path) -> None:
     if isinstance(session.model, PeftModel):
+        saved = session.model.state_dict().keys()  # not the buffers that a tuner makes anew
         weights = dict(session.model.named_parameters()) | dict(session.model.named_buffers())
+        weights = {name: weight for name, weight in weights.items() if name in saved}
         session.model.save_pretrained(str(path / "adapter"), state_dict=weights, save_embedding_layers=False)
         (path / "adapter" / "README.md").unlink(missing_ok=True)
     tables = session.method.snapshot_tables()

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 from accelerate.utils import send_to_device, set_seed
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import get_cosine_schedule_with_warmup
@@ -19,6 +19,7 @@ from transformers import get_cosine_schedule_with_warmup
 from same.data.collate import IGNORED, Row, TrainCollator
 from same.engine.audit import audit_task
 from same.engine.evaluate import collect_scores, evaluate_stage, evaluate_zero_shot, seen_at
+from same.engine.examples import SessionExamples
 from same.engine.job import SEEDS, Request
 from same.engine.optimizers import make_optimizer
 from same.engine.pace import Pace
@@ -80,7 +81,7 @@ def _train(session: Session) -> None:
         known = folder.trained(index).exists
         if known:
             restore(session, folder.trained(index))
-        elif session.method.trains:
+        elif trainer.steps:
             trainer.run()
         with session.whole():
             if not known:
@@ -104,9 +105,14 @@ class TaskTrainer:
 
     def __init__(self, session: Session, index: int, pace: Pace) -> None:
         self.session, self.index, self.pace = session, index, pace
-        self.config, self.rows = session.job.train, session.rows.train[index]
-        self.epochs = [list(self._plan(epoch)) for epoch in range(self.config.epochs)]
-        self.steps = sum(len(epoch) for epoch in self.epochs) if session.method.trains else 0
+        self.config = session.job.train
+        chosen = session.method.curriculum(len(session.rows.train))[index]
+        self.rows: Dataset | list[Row] = []
+        if chosen:
+            rows = concatenate_datasets([session.rows.train[task] for task in chosen])
+            self.rows = session.method.rewrite(rows, session.job.request.seed * SEED_STRIDE + index)
+        self.epochs = [list(self._plan(epoch)) for epoch in range(self.config.epochs)] if chosen else []
+        self.steps = sum(len(epoch) for epoch in self.epochs) if session.method.trains and chosen else 0
         self._loss = torch.zeros((), device=session.processes.device)
 
     def _plan(self, epoch: int) -> Iterator[list[list[int]]]:
@@ -121,7 +127,8 @@ class TaskTrainer:
         key = session.job.benchmark.tasks[self.index].key
         total = len(session.job.benchmark.tasks)
         processes = session.processes
-        task = TaskContext(self.index, key, total, self.steps, processes.reduce, processes.rank, processes.count)
+        place = (processes.reduce, processes.rank, processes.count)
+        task = TaskContext(self.index, key, total, self.steps, *place, SessionExamples(session))
         set_seed((session.job.request.seed * SEED_STRIDE + self.index) % SEEDS)
         method.begin_task(task)
         parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]

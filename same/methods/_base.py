@@ -18,11 +18,12 @@ The order of calls, for a run of T tasks::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -49,6 +50,26 @@ class Layout(Protocol):
         """Regular expression of those that do not read the batch's rows and columns: all they read is real."""
 
 
+Reference = tuple[int, int]
+"""A training row: 0-based task, and number of the row in the task's training set."""
+
+
+class Examples(Protocol):
+    """Training rows of the tasks so far, for methods that look at some of them again; given by the engine."""
+
+    def count(self, task: int) -> int:
+        """How many training rows a task has."""
+
+    def batch(self, references: Sequence[Reference]) -> Batch:
+        """Rows as a training batch on the model's device."""
+
+    def answers(self, references: Sequence[Reference]) -> tuple[Tensor, Tensor]:
+        """What the model now says at each answer token of some rows: logits [tokens, vocabulary] and targets [tokens].
+
+        With graph; rows follow one another.
+        """
+
+
 def reduce_nothing(tensor: Tensor) -> None:
     """The all-reduce of one process: every sum is already complete."""
 
@@ -65,6 +86,7 @@ class TaskContext:
         reduce: sums a tensor over all processes, in place; every process must call it in the same order.
         rank: this process's number among those, from 0.
         world: how many they are.
+        examples: training rows of this and earlier tasks.
     """
 
     index: int
@@ -74,6 +96,14 @@ class TaskContext:
     reduce: Reduce = reduce_nothing
     rank: int = 0
     world: int = 1
+    examples: Examples | None = None
+
+    @property
+    def rows(self) -> Examples:
+        """The examples, which must be there."""
+        if self.examples is None:
+            raise RuntimeError("this method looks at training rows again; TaskContext.examples must be given.")
+        return self.examples
 
 
 @dataclass(frozen=True)
@@ -151,6 +181,9 @@ class Method:
     notes: ClassVar[str] = ""
     trains: ClassVar[bool] = True  # False: the engine evaluates only
     shardable: ClassVar[bool] = False  # True: its moments work on parameters that are cut by rows over processes
+    task_id_at_inference: ClassVar[bool] = False  # True: it is told whose questions it answers (an upper reference)
+    parity: ClassVar[str] = ""  # the method that it equals bit for bit on a run's first task
+    budget_reason: ClassVar[str] = ""  # why its trainable parameters differ from the experts' by more than 2 %
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(self, config: MethodConfig | None = None) -> None:
@@ -162,6 +195,14 @@ class Method:
         model.requires_grad_(False)
         self.model = model
         return model
+
+    def curriculum(self, tasks: int) -> list[list[int]]:
+        """The tasks whose rows each stage of a run trains on; a stage without any only evaluates."""
+        return [[index] for index in range(tasks)]
+
+    def rewrite(self, rows: Dataset, seed: int) -> Dataset:
+        """The rows that a stage is trained on, changed before they are batches."""
+        return rows
 
     def begin_task(self, task: TaskContext) -> None:
         """Before the first step of a task; the optimiser's moments are new."""
@@ -186,6 +227,13 @@ class Method:
 
     def end_task(self, task: TaskContext) -> None:
         """Consolidate: called on every process after the last step, before snapshot and evaluation."""
+
+    def reveal_task(self, index: int) -> None:
+        """Told before a task's questions are answered, to methods with `task_id_at_inference` alone."""
+
+    def merged(self) -> frozenset[str]:
+        """Names of the parameters that the end of the last task merged something into."""
+        return frozenset()
 
     def route(self, batch: Batch) -> None:
         """Choose adapters for a batch at inference; called before generation."""
