@@ -1,58 +1,12 @@
 """One LoRA, trained one task after the other."""
 
-from __future__ import annotations
-
-import re
-from dataclasses import dataclass
-from typing import Any
-
-from peft import LoraConfig, get_peft_model
-from torch import nn
-
-from same.errors import InputError
-from same.methods._base import Layout, Method, MethodConfig
-from same.methods._experts import ExpertConfig, expert_parameters
+from same.methods._lora import LoraMethod
 
 
-class Lora(Method):
+class Lora(LoraMethod):
     """Sequential LoRA, with PEFT's own layer."""
 
     title = "LoRA, sequential"
     paper = "Hu et al., LoRA: low-rank adaptation of large language models, ICLR 2022"
     notes = "By default the rank is the one whose number of parameters is nearest to that of the routed experts."
     shardable = True
-
-    @dataclass(frozen=True)
-    class Config(MethodConfig):
-        """Size of the adapter.
-
-        Args:
-            rank: of the adapter (none: as many parameters as the expert methods train by default).
-            alpha: the adapter's output is scaled by alpha / rank (none: twice the rank).
-        """
-
-        rank: int | None = None
-        alpha: float | None = None
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            for name in ("rank", "alpha"):
-                value = getattr(self, name)
-                if value is not None and not value > 0:
-                    raise InputError(f"{name} must be positive or none; got {value}.")
-
-    def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
-        rank = self.config.rank or matched_rank(model, backbone.targets)
-        alpha = self.config.alpha or 2 * rank
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=backbone.targets, bias="none")
-        self.model = get_peft_model(model, config)
-        return self.model
-
-
-def matched_rank(model: nn.Module, targets: str) -> int:
-    """The LoRA rank whose parameter count is nearest to the expert methods' default on the same layers."""
-    layers: list[Any] = [module for name, module in model.named_modules() if re.fullmatch(targets, name)]
-    shapes = [(int(layer.out_features), int(layer.in_features)) for layer in layers]
-    if not shapes:
-        raise InputError(f"the backbone's targets must match layers of the model; {targets!r} matches none.")
-    return max(1, round(expert_parameters(shapes, ExpertConfig()) / sum(map(sum, shapes))))

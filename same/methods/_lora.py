@@ -1,0 +1,75 @@
+"""Shared by the methods that train one LoRA: its size, its place, its parameters."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from peft import LoraConfig as PeftConfig
+from peft import get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from same.errors import InputError
+from same.methods._base import Layout, Method, MethodConfig
+from same.methods._experts import ExpertConfig, expert_parameters
+
+
+@dataclass(frozen=True)
+class LoraConfig(MethodConfig):
+    """Size of the adapter.
+
+    Args:
+        rank: of the adapter (none: as many parameters as the expert methods train by default).
+        alpha: the adapter's output is scaled by alpha / rank (none: twice the rank).
+    """
+
+    rank: int | None = None
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rank", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be positive or none; got {value}.")
+
+
+class LoraMethod(Method):
+    """One LoRA, PEFT's own, beside every target layer."""
+
+    Config = LoraConfig
+
+    def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
+        rank = self.config.rank or matched_rank(model, backbone.targets)
+        alpha = self.config.alpha or 2 * rank
+        config = PeftConfig(r=rank, lora_alpha=alpha, target_modules=backbone.targets, bias="none")
+        self.model = get_peft_model(model, config)
+        return self.model
+
+    @property
+    def attached(self) -> Any:
+        """The model with its adapter."""
+        if self.model is None:
+            raise RuntimeError("attach(model, backbone) must be called first.")
+        return self.model
+
+    @property
+    def layers(self) -> dict[str, LoraLayer]:
+        """The adapted layers by name."""
+        return {name: module for name, module in self.attached.named_modules() if isinstance(module, LoraLayer)}
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The adapter's parameters by name, in the model's order."""
+        return {name: parameter for name, parameter in self.attached.named_parameters() if parameter.requires_grad}
+
+
+def matched_rank(model: nn.Module, targets: str) -> int:
+    """The LoRA rank whose parameter count is nearest to the expert methods' default on the same layers."""
+    layers: list[Any] = [module for name, module in model.named_modules() if re.fullmatch(targets, name)]
+    shapes = [(int(layer.out_features), int(layer.in_features)) for layer in layers]
+    if not shapes:
+        raise InputError(f"the backbone's targets must match layers of the model; {targets!r} matches none.")
+    return max(1, round(expert_parameters(shapes, ExpertConfig()) / sum(map(sum, shapes))))
