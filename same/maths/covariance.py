@@ -104,7 +104,7 @@ class CovarianceTracker:
                 "128 and 8 are the usual ones."
             )
         place = Place(dtype, device, centered)
-        self.dim, self.token_stride = dim, token_stride
+        self.dim, self.token_stride, self.dtype = dim, token_stride, dtype
         self._storage: Storage
         if storage == "exact":
             self._storage = ExactStorage(dim, token_stride, place)
