@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("lora_A", "lora_B", "lora_router")
     other_param_names = ("settings",)
     kernel: Any = (project, mix)  # compiled ones in their place where asked for
+    reweigh: Callable[[Tensor], Tensor] | None = None  # changes ω [groups, experts that take part] where a method asks
 
     get_base_layer: Any  # from PEFT
     set_adapter: Any
@@ -155,13 +157,15 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
     def _given_weights(self, x: Tensor, logits: Tensor) -> Tensor | None:
         """ω of the experts that take part where it is not simply each token's own; None leaves it to the kernel."""
         config = self.settings[self.adapter]
-        if config.routing == "token" and config.layer == "experts" and config.inference == "as_trained":
+        plain = config.layer == "experts" and config.inference == "as_trained" and self.reweigh is None
+        if config.routing == "token" and plain:
             return None
 
         def make() -> Tensor:
             chosen = logits if self._rows is None else logits[..., self._rows]
             with at_full_precision(x):
-                return self.group(chosen, self.passes.valid(x) if self.padded else None)
+                weights = self.group(chosen, self.passes.valid(x) if self.padded else None)
+                return weights if self.reweigh is None else self.reweigh(weights)
 
         return make() if config.routing == "token" else self.passes.once(self, make)
 
