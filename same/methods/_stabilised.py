@@ -26,6 +26,7 @@ class StabilisedMethod(ExpertMethod):
     """Routed experts whose changes are held back where past inputs were strong."""
 
     shardable = True
+    parity = "moelora"
     Config = StabilisedConfig
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from same.maths.curvature import curvature_scaling, degradation
 from same.maths.routing import router_scaling
+from tests.methods.conftest import asked
 
 QUIET = {"freeze_threshold": -1.0, "curvature_on": "A", "token_stride": 1}
 POWERS = {"gradient": (1.0, 0.0), "update": (0.0, 1.0), "both": (1.0, 1.0), "coordinates": (0.5, 0.5)}
@@ -77,7 +78,7 @@ def test_adam_in_coordinates_is_adam_on_z(name, begun, train, make_batch):
     optimizer = adam(list(z.values()))
     for step in range(5):
         optimizer.zero_grad()
-        functional_call(explicit.model, weights(), kwargs=make_batch(1000 + 10 * step)).loss.backward()
+        functional_call(explicit.model, weights(), kwargs=asked(make_batch(1000 + 10 * step))).loss.backward()
         optimizer.step()
     found = copies(method)
     assert largest_gap(found, start) > 0.01
@@ -150,7 +151,7 @@ def test_a_refreshed_geometry_starts_new_coordinates_and_keeps_the_moments(begun
                 value.data.zero_()
         optimizer.zero_grad()
         weights = {k: start[k] + (z[k] if root(k) is None else z[k] @ root(k)) for k in z}
-        functional_call(explicit.model, weights, kwargs=make_batch(1000 + 10 * step)).loss.backward()
+        functional_call(explicit.model, weights, kwargs=asked(make_batch(1000 + 10 * step))).loss.backward()
         optimizer.step()
         weights = {k: start[k] + (z[k] if root(k) is None else z[k] @ root(k)) for k in z}
     assert any(not torch.equal(a[0], b[0]) for a, b in zip(roots[0].values(), roots[4].values(), strict=True))
