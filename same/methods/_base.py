@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from datasets import Dataset
@@ -145,9 +146,32 @@ class RoutingProbe(Protocol):
         """Rows (layer, input_key, expert, weight, argmax_share, tokens), summed over processes by `reduce`."""
 
 
+class Presets(type):
+    """Of a Config: a preset that is named, and the budget "paper", supply the settings not given; these always win.
+
+    So what a run records, and its fingerprint, are the values in force. `PRESETS` has only what differs from the
+    fields' own defaults, and so has `PAPER`: the sizes and strengths that were published for the method.
+    """
+
+    PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    PAPER: Mapping[str, Any] = MappingProxyType({})
+
+    def __call__(cls, *args: Any, **settings: Any) -> Any:
+        paper = cls.PAPER if settings.get("budget") == "paper" else {}
+        return super().__call__(*args, **{**paper, **cls.PRESETS.get(settings.get("preset", ""), {}), **settings})
+
+
 @dataclass(frozen=True)
-class MethodConfig:
-    """Settings of a method; a field annotated with `Literal` accepts its choices only."""
+class MethodConfig(metaclass=Presets):
+    """Settings of a method; a field annotated with `Literal` accepts its choices only.
+
+    Args:
+        budget: "matched" trains as many parameters as the expert methods do, but for what `budget_reason` says;
+            "paper" takes the sizes and strengths published for the method, where there are any. Layers, samples, steps
+            and global batch are the run's under both.
+    """
+
+    budget: Literal["matched", "paper"] = "matched"
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -158,19 +182,6 @@ class MethodConfig:
     def gradient_only(self) -> dict[str, Any]:
         """Settings to change, with their values, for a method that edits gradients and no finished update."""
         return {}
-
-
-class Presets(type):
-    """Of a Config with presets: one that is named supplies the settings that are not given, which always win.
-
-    So what a run records, and its fingerprint, are the values in force. `PRESETS` has only what differs from the
-    fields' own defaults.
-    """
-
-    PRESETS: Mapping[str, Mapping[str, Any]]
-
-    def __call__(cls, *args: Any, **settings: Any) -> Any:
-        return super().__call__(*args, **{**cls.PRESETS.get(settings.get("preset", ""), {}), **settings})
 
 
 class Method:

@@ -17,7 +17,7 @@ from same.tuner import MoELoraConfig, Observation
 
 @dataclass(frozen=True)
 class ExpertConfig(MethodConfig):
-    """Size and routing of the experts beside each adapted layer.
+    """Size and routing of the experts beside each adapted layer; CoIN's published runs have 8 experts of rank 16.
 
     Args:
         num_experts: experts a layer.
@@ -33,6 +33,8 @@ class ExpertConfig(MethodConfig):
     alpha: float = 16.0
     routing: Literal["token", "sample", "batch"] = "token"
     top_k: int | None = None
+
+    PAPER = {"num_experts": 8, "rank": 16, "alpha": 32.0}  # noqa: RUF012 - annotated it would be a setting
 
     def __post_init__(self) -> None:
         super().__post_init__()

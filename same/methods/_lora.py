@@ -18,7 +18,7 @@ from same.methods._experts import ExpertConfig, expert_parameters
 
 @dataclass(frozen=True)
 class LoraConfig(MethodConfig):
-    """Size of the adapter.
+    """Size of the adapter; published runs on this field's first benchmark, CoIN, have rank 128 and alpha 256.
 
     Args:
         rank: of the adapter (none: as many parameters as the expert methods train by default).
@@ -27,6 +27,8 @@ class LoraConfig(MethodConfig):
 
     rank: int | None = None
     alpha: float | None = None
+
+    PAPER = {"rank": 128, "alpha": 256.0}  # noqa: RUF012 - annotated it would be a setting
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,11 +44,15 @@ class LoraMethod(Method):
     Config = LoraConfig
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
-        rank = self.config.rank or matched_rank(model, backbone.targets)
+        rank = self.config.rank or matched_rank(model, backbone.targets, self.beside(model))
         alpha = self.config.alpha or 2 * rank
         config = PeftConfig(r=rank, lora_alpha=alpha, target_modules=backbone.targets, bias="none")
         self.model = get_peft_model(model, config)
         return self.model
+
+    def beside(self, model: nn.Module) -> int:
+        """Parameters that train beside the two factors of each layer."""
+        return 0
 
     @property
     def attached(self) -> Any:
@@ -66,10 +72,15 @@ class LoraMethod(Method):
         return {name: parameter for name, parameter in self.attached.named_parameters() if parameter.requires_grad}
 
 
-def matched_rank(model: nn.Module, targets: str) -> int:
-    """The LoRA rank whose parameter count is nearest to the expert methods' default on the same layers."""
+def matched_rank(model: nn.Module, targets: str, beside: int = 0) -> int:
+    """The LoRA rank whose parameter count is nearest to the expert methods' default on the same layers.
+
+    Args:
+        beside: parameters that train beside the two factors of each layer.
+    """
     layers: list[Any] = [module for name, module in model.named_modules() if re.fullmatch(targets, name)]
     shapes = [(int(layer.out_features), int(layer.in_features)) for layer in layers]
     if not shapes:
         raise InputError(f"the backbone's targets must match layers of the model; {targets!r} matches none.")
-    return max(1, round(expert_parameters(shapes, ExpertConfig()) / sum(map(sum, shapes))))
+    wanted = expert_parameters(shapes, ExpertConfig()) - beside * len(shapes)
+    return max(1, round(wanted / sum(map(sum, shapes))))

@@ -41,6 +41,8 @@ class Ogd(LoraMethod):
 
         directions: int = 8
 
+        PAPER = {**LoraConfig.PAPER, "directions": 200}  # noqa: RUF012 - annotated it would be a setting
+
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.directions < 1:

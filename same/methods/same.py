@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from same.errors import InputError
-from same.methods._base import Presets
 from same.methods._reference import REFERENCE
 from same.methods._rules import StabilisedConfig
 from same.methods._stabilised import StabilisedMethod
@@ -20,7 +19,7 @@ class Same(StabilisedMethod):
     notes = "Router geometry from the running covariance, damped inverse on A, both applied to gradients."
 
     @dataclass(frozen=True)
-    class Config(StabilisedConfig, metaclass=Presets):
+    class Config(StabilisedConfig):
         """`preset` names the reading; its values are the defaults of the other settings.
 
         Args:
