@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from same.errors import InputError, SnapshotError
 from same.methods._base import Batch, Layout, TaskContext
-from same.methods._features import FEATURES, Anchors
+from same.methods._features import Anchors, FeatureConfig, FeatureMethod
 from same.methods._lora import LoraConfig
 from same.methods._slots import WeighedSlots
 
 
 @dataclass(frozen=True)
-class AnchoredConfig(LoraConfig):
-    """Size of all slots together, and how sharply they are chosen.
+class AnchoredConfig(FeatureConfig, LoraConfig):
+    """Size of all slots together, and how they are chosen.
 
     Args:
         temperature: of the softmax over cosines.
@@ -35,30 +34,28 @@ class AnchoredConfig(LoraConfig):
             raise InputError(f"temperature must be positive and finite; got {self.temperature}.")
 
 
-class AnchoredSlots(WeighedSlots):
+class AnchoredSlots(FeatureMethod, WeighedSlots):
     """A slot for each task, trained alone, and the mean features of each task's rows."""
 
     Config = AnchoredConfig
-    kinds: ClassVar[tuple[str, ...]] = ()  # of features compared
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
-        self.anchors = {kind: Anchors(self.config.centre) for kind in self.kinds}
+        self.anchors = {kind: Anchors(width, self.config.centre) for kind, width in self.widths(model).items()}
         return super().attach(model, backbone)
 
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
-        for kind, anchors in self.anchors.items():
-            anchors.add(FEATURES[kind](self.attached, batch))
+        for kind, found in self.features(batch).items():
+            self.anchors[kind].add(found)
         return super().forward_context(batch)
 
     def end_task(self, task: TaskContext) -> None:
         super().end_task(task)
-        embeddings = self.attached.get_input_embeddings().weight
         for anchors in self.anchors.values():
-            anchors.close(task.reduce, embeddings.shape[1], embeddings.device)
+            anchors.close(task.reduce, self.factors[0][0].device)
 
     def likeness(self, batch: Batch) -> Tensor:
         """Softmax over the tasks so far of the mean cosine of a row's features with theirs [rows, tasks]."""
-        found = [anchors.similarity(FEATURES[kind](self.attached, batch)) for kind, anchors in self.anchors.items()]
+        found = [self.anchors[kind].similarity(each) for kind, each in self.features(batch).items()]
         likeness: Tensor = (torch.stack(found).mean(0) / self.config.temperature).softmax(-1)
         return likeness
 

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from same.errors import InputError, SnapshotError
 from same.methods._base import Batch, Layout, TaskContext
 from same.methods._experts import ExpertConfig, ExpertMethod
-from same.methods._features import FEATURES, Anchors
+from same.methods._features import Anchors, FeatureConfig, FeatureMethod
 from same.tuner import Observation
 from same.tuner.observe import moe_layers
 
 
-class ClMoe(ExpertMethod):
+class ClMoe(FeatureMethod, ExpertMethod):
     """CL-MoE."""
 
     title = "CL-MoE"
@@ -40,7 +40,7 @@ class ClMoe(ExpertMethod):
     notes = "The experts of moelora; prototypes choose a task's mean routing, not its number."
 
     @dataclass(frozen=True)
-    class Config(ExpertConfig):
+    class Config(FeatureConfig, ExpertConfig):
         """Experts, and how the two routers and the weights of two tasks are mixed.
 
         Args:
@@ -64,7 +64,7 @@ class ClMoe(ExpertMethod):
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
         attached = super().attach(model, backbone)
         self.layers = moe_layers(attached)
-        self.prototypes = {kind: Anchors() for kind in FEATURES}
+        self.prototypes = {kind: Anchors(width) for kind, width in self.widths(attached).items()}
         self.task_routing = torch.empty(0, len(self.layers), self.config.num_experts)  # G^T
         self._merged: frozenset[str] = frozenset()
         return attached
@@ -80,16 +80,15 @@ class ClMoe(ExpertMethod):
         return [(a.detach().clone(), b.detach().clone()) for a, b in pairs]
 
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
-        for kind, anchors in self.prototypes.items():
-            anchors.add(FEATURES[kind](self.attached, batch))
+        for kind, found in self.features(batch).items():
+            self.prototypes[kind].add(found)
         return self.observation.watching(batch["attention_mask"])
 
     @torch.no_grad()
     def end_task(self, task: TaskContext) -> None:
         self.observation.reduce(task.reduce, task.rank, task.world)
-        embeddings = self.attached.get_input_embeddings().weight  # type: ignore[operator]
         for anchors in self.prototypes.values():
-            anchors.close(task.reduce, embeddings.shape[1], embeddings.device)
+            anchors.close(task.reduce, next(iter(self.layers.values())).router.device)
         routing = self.observation.mean_weight().float()
         if task.index:
             self._merge(routing)
@@ -120,7 +119,7 @@ class ClMoe(ExpertMethod):
     @torch.no_grad()
     def route(self, batch: Batch) -> None:
         self._listen(None)
-        found = [anchors.similarity(FEATURES[kind](self.attached, batch)) for kind, anchors in self.prototypes.items()]
+        found = [self.prototypes[kind].similarity(each) for kind, each in self.features(batch).items()]
         nearest = torch.stack(found).mean(0).argmax(-1)
         self._listen(self.task_routing.to(nearest.device)[nearest])
 

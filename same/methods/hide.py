@@ -26,7 +26,6 @@ class Hide(AnchoredSlots):
     title = "HiDe"
     paper = "Guo et al., HiDe-LLaVA: hierarchical decoupling for continual instruction tuning, ACL 2025"
     notes = "The slots of all tasks together have the usual number of parameters; anchors choose, not a task's number."
-    kinds = ("instruction", "image")
 
     @dataclass(frozen=True)
     class Config(AnchoredConfig):

@@ -31,18 +31,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from same.errors import InputError, SnapshotError
-from same.methods._base import Batch, Layout, Method, MethodConfig, TaskContext
-from same.methods._features import image_features, instruction_features
+from same.methods._base import Batch, Layout, TaskContext
+from same.methods._features import FeatureConfig, FeatureMethod
 
 
 class Prompt(nn.Module):
     """One task's prompt and the networks that read it."""
 
-    def __init__(self, length: int, width: int, hidden: int, scale: float) -> None:
+    def __init__(self, tokens: Tensor, hidden: int, widths: Mapping[str, int]) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(scale * torch.randn(length, width))
+        self.tokens = nn.Parameter(tokens)
         self.image, self.instruction = (
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)) for _ in range(2)
+            nn.Sequential(nn.Linear(tokens.shape[1], hidden), nn.GELU(), nn.Linear(hidden, widths[kind]))
+            for kind in ("image", "instruction")
         )
 
     def prototypes(self) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,7 @@ class Prompt(nn.Module):
         return self.image(mean), self.instruction(mean)
 
 
-class ModalPrompt(Method):
+class ModalPrompt(FeatureMethod):
     """ModalPrompt."""
 
     title = "ModalPrompt"
@@ -60,7 +61,7 @@ class ModalPrompt(Method):
     budget_reason = "trains prompt tokens and small networks, which have far fewer parameters than adapted layers"
 
     @dataclass(frozen=True)
-    class Config(MethodConfig):
+    class Config(FeatureConfig):
         """Size of the prompts, and how they are chosen.
 
         Args:
@@ -98,8 +99,8 @@ class ModalPrompt(Method):
     def _new_prompt(self) -> Prompt:
         embeddings: Any = self.model
         weight = embeddings.get_input_embeddings().weight
-        scale = float(weight.detach().float().std())
-        return Prompt(self.config.length, weight.shape[1], self.config.hidden, scale).to(weight.device)
+        tokens = float(weight.detach().float().std()) * torch.randn(self.config.length, weight.shape[1])
+        return Prompt(tokens, self.config.hidden, self.widths(embeddings)).to(weight.device)
 
     def begin_task(self, task: TaskContext) -> None:
         self.prompts.requires_grad_(False)
@@ -115,9 +116,8 @@ class ModalPrompt(Method):
 
     def _features_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self._shown = None
-        if self.model is None:
-            raise RuntimeError("attach(model, backbone) must be called first.")
-        return image_features(self.model, batch), instruction_features(self.model, batch)
+        found = self.features(batch)
+        return found["image"], found["instruction"]
 
     def loss(self, loss: Tensor, batch: Batch) -> Tensor:
         if self._features is None:

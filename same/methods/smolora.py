@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from same.errors import InputError, SnapshotError
 from same.methods._base import Batch, Layout
-from same.methods._features import image_features, instruction_features
+from same.methods._features import FeatureConfig, FeatureMethod
 from same.methods._lora import LoraConfig
 from same.methods._slots import WeighedLora
 
@@ -30,9 +30,10 @@ from same.methods._slots import WeighedLora
 class Gate(nn.Module):
     """The weights of a layer's experts from a row's two features."""
 
-    def __init__(self, width: int, experts: int) -> None:
+    def __init__(self, widths: Mapping[str, int], experts: int) -> None:
         super().__init__()
-        self.image, self.instruction = nn.Linear(width, experts), nn.Linear(width, experts)
+        self.image = nn.Linear(widths["image"], experts)
+        self.instruction = nn.Linear(widths["instruction"], experts)
         self.balance = nn.Parameter(torch.zeros(2))
 
     def forward(self, image: Tensor, instruction: Tensor) -> Tensor:
@@ -46,15 +47,15 @@ class Gate(nn.Module):
         return torch.cat([balance[0] * chosen[0], balance[1] * chosen[1]], -1)
 
 
-class SMoLora(WeighedLora):
+class SMoLora(FeatureMethod, WeighedLora):
     """SMoLoRA."""
 
     title = "SMoLoRA"
     paper = "Wang et al., Separable mixture of low-rank adaptation for continual visual instruction tuning, ICCV 2025"
-    notes = "The experts of both banks together have the usual number of parameters; gates come on top."
+    notes = "The experts of both banks and their gates together have the usual number of parameters."
 
     @dataclass(frozen=True)
-    class Config(LoraConfig):
+    class Config(FeatureConfig, LoraConfig):
         """Size of all experts together, and their number.
 
         Args:
@@ -75,17 +76,23 @@ class SMoLora(WeighedLora):
             raise InputError(f"rank must be at least 2 × experts = {2 * self.config.experts}; got {rank}.")
         self._part = torch.arange(rank) * 2 * self.config.experts // rank  # the expert of each rank-one part
         embeddings = attached.get_input_embeddings().weight
-        gates = (Gate(embeddings.shape[1], self.config.experts) for _ in self.layers)
+        widths = self.widths(attached)
+        gates = (Gate(widths, self.config.experts) for _ in self.layers)
         self.gates = nn.ModuleList(gates).to(embeddings.device)
         attached.base_model.bank_gates = self.gates  # so that optimiser and devices find them
         return self.attached  # type: ignore[no-any-return]
 
+    def beside(self, model: nn.Module) -> int:
+        widths = self.widths(model)
+        experts: int = self.config.experts
+        return experts * sum(width + 1 for width in widths.values()) + len(widths)
+
     def _choose(self, batch: Batch) -> None:
         self.weigh({})
-        image, instruction = image_features(self.attached, batch), instruction_features(self.attached, batch)
-        part = self._part.to(image.device)
+        features = self.features(batch)
+        part = self._part.to(features["image"].device)
         pairs = zip(self.layers, self.gates, strict=True)
-        self.weigh({name: gate(image, instruction)[:, part] for name, gate in pairs})
+        self.weigh({name: gate(**features)[:, part] for name, gate in pairs})
 
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
         self._choose(batch)
