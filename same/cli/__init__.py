@@ -76,16 +76,25 @@ def doctor(
 
 @app.command()
 def methods(as_json: AsJson = False) -> None:
-    """List the methods with their papers and settings."""
+    """List the methods with their papers; as JSON also settings and trainable parameters on the embedded backbone."""
     from same import registry
     from same.methods._base import Method
 
+    budgets = {}
+    if as_json:
+        from same.engine.budget import tiny_budgets
+
+        budgets = {
+            name: {**dataclasses.asdict(found), "share": round(found.share, 4)}
+            for name, found in tiny_budgets().items()
+        }
     rows = []
     for name in registry.names("same.methods"):
         method = registry.load_class("same.methods", name, Method)
         settings = dataclasses.asdict(method.Config())
         about = {key: getattr(method, key) for key in ("title", "paper", "notes", "budget_reason")}
-        rows.append({"name": name, **about, "task_id_at_inference": method.task_id_at_inference, "settings": settings})
+        about |= {"task_id_at_inference": method.task_id_at_inference, "budget": budgets.get(name)}
+        rows.append({"name": name, **about, "settings": settings, "paper_settings": dict(method.Config.PAPER)})
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return

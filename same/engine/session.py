@@ -21,6 +21,7 @@ from same.data.collate import PromptCollator, TrainCollator
 from same.data.dataset import test_rows, training_rows
 from same.data.manifest import Task
 from same.data.prepare import prepare
+from same.engine.budget import Budget, attach
 from same.engine.job import Job, Request, resolve
 from same.engine.passes import compile_adapters, recompute_activations
 from same.engine.processes import Processes
@@ -112,6 +113,7 @@ class Session:
     method: Method
     report: Report | None = None
     model: nn.Module = field(init=False)
+    budget: Budget = field(init=False)
     folder: RunFolder = field(init=False)
     collate_train: TrainCollator = field(init=False)
     collate_prompts: PromptCollator = field(init=False)
@@ -145,7 +147,8 @@ class Session:
     def attach(self) -> None:
         """Put the method's adapters into the backbone, the same on every process, and cut it where that is asked."""
         set_seed(self.job.request.seed)
-        self.model = self.method.attach(self.loaded.model, self.loaded.layout).to(self.processes.device)
+        model, self.budget = attach(self.method, self.loaded.model, self.loaded.layout)
+        self.model = model.to(self.processes.device)
         if self.job.train.gradient_checkpointing:
             recompute_activations(self.model)
         if self.job.train.compile:

@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -71,6 +71,7 @@ def _train(session: Session) -> None:
         folder.snapshot(index).verify()
     evaluate_zero_shot(session)
     session.attach()
+    session.record("budget", **asdict(session.budget))
     if finished:
         restore(session, folder.snapshot(finished - 1))
     pace = Pace(session, finished)

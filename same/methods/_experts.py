@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -43,6 +44,14 @@ class ExpertConfig(MethodConfig):
                 raise InputError(f"{name} must be positive; got {getattr(self, name)}.")
         if self.top_k is not None and not 1 <= self.top_k <= self.num_experts:
             raise InputError(f"top_k must lie in 1..num_experts = {self.num_experts}; got {self.top_k}.")
+
+
+def adapted_shapes(model: nn.Module, targets: str) -> list[tuple[int, int]]:
+    """Outputs and inputs of the layers whose names a regular expression matches in full; there must be some."""
+    layers: list[Any] = [module for name, module in model.named_modules() if re.fullmatch(targets, name)]
+    if not layers:
+        raise InputError(f"the backbone's targets must match layers of the model; {targets!r} matches none.")
+    return [(int(layer.out_features), int(layer.in_features)) for layer in layers]
 
 
 def expert_parameters(shapes: Iterable[tuple[int, int]], config: ExpertConfig) -> int:

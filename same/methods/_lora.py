@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import nn
 
 from same.errors import InputError
 from same.methods._base import Layout, Method, MethodConfig
-from same.methods._experts import ExpertConfig, expert_parameters
+from same.methods._experts import ExpertConfig, adapted_shapes, expert_parameters
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,6 @@ def matched_rank(model: nn.Module, targets: str, beside: int = 0) -> int:
     Args:
         beside: parameters that train beside the two factors of each layer.
     """
-    layers: list[Any] = [module for name, module in model.named_modules() if re.fullmatch(targets, name)]
-    shapes = [(int(layer.out_features), int(layer.in_features)) for layer in layers]
-    if not shapes:
-        raise InputError(f"the backbone's targets must match layers of the model; {targets!r} matches none.")
+    shapes = adapted_shapes(model, targets)
     wanted = expert_parameters(shapes, ExpertConfig()) - beside * len(shapes)
     return max(1, round(wanted / sum(map(sum, shapes))))
