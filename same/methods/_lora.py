@@ -21,7 +21,8 @@ class LoraConfig(MethodConfig):
 
     Args:
         rank: of the adapter (none: as many parameters as the expert methods train by default).
-        alpha: the adapter's output is scaled by alpha / rank (none: twice the rank).
+        alpha: the adapter's output is scaled by alpha / rank (none: twice the rank, times
+            the experts of a bank where there are banks).
     """
 
     rank: int | None = None
@@ -44,10 +45,15 @@ class LoraMethod(Method):
 
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
         rank = self.config.rank or matched_rank(model, backbone.targets, self.beside(model))
-        alpha = self.config.alpha or 2 * rank
+        alpha = self.config.alpha or self.scale * rank
         config = PeftConfig(r=rank, lora_alpha=alpha, target_modules=backbone.targets, bias="none")
         self.model = get_peft_model(model, config)
         return self.model
+
+    @property
+    def scale(self) -> float:
+        """Of what the adapter adds, where alpha is not given."""
+        return 2.0
 
     def beside(self, model: nn.Module) -> int:
         """Parameters that train beside the two factors of each layer."""

@@ -95,10 +95,11 @@ class MemoryMethod(LoraMethod):
 
     def begin_task(self, task: TaskContext) -> None:
         self.task = task
-        self.chance = np.random.default_rng(torch.initial_seed())  # the engine has just seeded torch for this task
+        self.seed = torch.initial_seed()  # the engine has just seeded torch for this task, equally on all processes
+        self.chance = np.random.default_rng(self.seed)
 
     def end_task(self, task: TaskContext) -> None:
-        self.memory.add(task.index, task.rows.count(task.index), np.random.default_rng([torch.initial_seed(), 1]))
+        self.memory.add(task.index, task.rows.count(task.index), np.random.default_rng([self.seed, 1]))
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.memory.state_dict() if self.memory.seen else {}

@@ -107,7 +107,8 @@ class ShapedMethod(LoraMethod):
     def _count_gradient(self, name: str, output: Tensor, padded: bool) -> None:
         watched = self._watched
         if watched is not None and output.requires_grad:
-            output.register_hook(lambda gradient: self._count(name, gradient, padded, watched))
+            # What is averaged over processes is, on each of them, so many times its part.
+            output.register_hook(lambda gradient: self._count(name, gradient / self._world, padded, watched))
 
     @contextmanager
     def _watching(self, batch: Batch) -> Iterator[None]:
@@ -121,7 +122,7 @@ class ShapedMethod(LoraMethod):
         return self._watching(batch)
 
     def begin_task(self, task: TaskContext) -> None:
-        self.current = self.trackers()
+        self.current, self._world = self.trackers(), task.world
         self.acts = task.index > 0
         self.prepare()
 

@@ -103,6 +103,7 @@ class ClMoe(FeatureMethod, ExpertMethod):
         old = old.scatter_(2, past.topk(self.config.leading, 2).indices, True).any(0)
         gamma = self.config.momentum
         kept = torch.where(old & new, 0.5, torch.where(old, gamma, 1 - gamma))  # share of the weights before
+        names = {id(parameter): name for name, parameter in self.attached.named_parameters()}
         touched = set()
         for row, (name, layer) in enumerate(self.layers.items()):
             pairs = zip(layer.experts_a, layer.experts_b, self._before[name], strict=True)
@@ -110,7 +111,7 @@ class ClMoe(FeatureMethod, ExpertMethod):
                 if old[row, expert] or new[row, expert]:
                     a.lerp_(old_a, float(kept[row, expert]))
                     b.lerp_(old_b, float(kept[row, expert]))
-                    touched |= {f"{name}.{factor}.default.{expert}" for factor in ("lora_A", "lora_B")}
+                    touched |= {names[id(a)], names[id(b)]}
         self._merged, self._before = frozenset(touched), {}
 
     def merged(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Old rows mixed into every batch.
 
-A reservoir keeps some rows of all tasks (their numbers, not their content). From the second task on a share of each
-batch's rows gives way to rows drawn from it, so that batches, steps and samples are as many as every method's.
+A reservoir keeps some rows of all tasks (their numbers, not their content). From the second task on a share of the
+task's rows gives way to rows drawn from it, so that batches, steps and samples are as many as every method's.
 
 Source: Chaudhry et al., "On tiny episodic memories in continual learning", 2019. Public code often keeps the head of
 the stream; here every row is as likely to be kept as any other.
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from same.errors import InputError
-from same.methods._base import ROWS, Batch
+from same.methods._base import ROWS, Batch, Reference
 from same.methods._memory import MemoryConfig, MemoryMethod
 
 
@@ -22,14 +24,14 @@ class Replay(MemoryMethod):
 
     title = "Replay"
     paper = "Chaudhry et al., On tiny episodic memories in continual learning, 2019"
-    notes = "Keeps rows of old tasks, which the other methods do not; a share of each batch is theirs."
+    notes = "Keeps rows of old tasks, which the other methods do not; a share of each batch is theirs, by chance."
 
     @dataclass(frozen=True)
     class Config(MemoryConfig):
         """Size of adapter and memory, and how much of a batch is old.
 
         Args:
-            share: of each batch's rows that are old ones, from the second task on.
+            share: chance of each row to give way to an old one, from the second task on.
         """
 
         share: float = 0.25
@@ -43,9 +45,13 @@ class Replay(MemoryMethod):
         return self._mixed(batches) if self.memory.seen else batches
 
     def _mixed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            rows = batch[ROWS].tolist()
-            old = min(len(rows) - 1, max(1, round(self.config.share * len(rows))))
-            kept = [(self.task.index, row) for row in rows[: len(rows) - old]]
-            draws = [self.memory.draw(old, self.chance) for _ in range(self.task.world)]
-            yield self.task.rows.batch(kept + draws[self.task.rank])
+        for place, batch in enumerate(batches):
+            yield self.task.rows.batch([self._instead(place, row) for row in batch[ROWS].tolist()])
+
+    def _instead(self, place: int, row: int) -> Reference:
+        """A row, or an old one: by the seed, the batch's place and the row alone, on whichever process it is."""
+        chance = np.random.default_rng([self.seed, place, row])
+        if chance.random() >= self.config.share:
+            return self.task.index, row
+        task, old = self.memory.rows[chance.integers(len(self.memory.rows))]
+        return int(task), int(old)

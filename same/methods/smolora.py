@@ -7,7 +7,8 @@ gates and α are each layer's own.
 
 Source: Wang et al., "Separable mixture of low-rank adaptation for continual visual instruction tuning", ICCV 2025. The
 features are the backbone's own (projected patches, input embeddings of the words); the paper reads instructions with a
-sentence encoder.
+sentence encoder unless `encoder` names one. By default alpha is so many times larger as a bank has experts, so that an
+expert that is chosen begins with LoRA's scale: with p alone it learns far more slowly than the others.
 """
 
 from __future__ import annotations
@@ -81,6 +82,11 @@ class SMoLora(FeatureMethod, WeighedLora):
         self.gates = nn.ModuleList(gates).to(embeddings.device)
         attached.base_model.bank_gates = self.gates  # so that optimiser and devices find them
         return self.attached  # type: ignore[no-any-return]
+
+    @property
+    def scale(self) -> float:
+        experts: int = self.config.experts
+        return 2.0 * experts  # p is 1 / experts at first
 
     def beside(self, model: nn.Module) -> int:
         widths = self.widths(model)

@@ -9,3 +9,4 @@ class ZeroShot(Method):
     title = "Zero-shot"
     notes = "The pretrained backbone without adapters: the floor every method starts from."
     trains = False
+    budget_reason = "trains nothing"
