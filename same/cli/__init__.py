@@ -92,7 +92,7 @@ def methods(as_json: AsJson = False) -> None:
     for name in registry.names("same.methods"):
         method = registry.load_class("same.methods", name, Method)
         settings = dataclasses.asdict(method.Config())
-        about = {key: getattr(method, key) for key in ("title", "paper", "notes", "budget_reason")}
+        about = {key: getattr(method, key) for key in ("title", "paper", "notes", "budget_reason", "rate")}
         about |= {"task_id_at_inference": method.task_id_at_inference, "budget": budgets.get(name)}
         rows.append({"name": name, **about, "settings": settings, "paper_settings": dict(method.Config.PAPER)})
     if as_json:

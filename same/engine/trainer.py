@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -133,7 +133,8 @@ class TaskTrainer:
         set_seed((session.job.request.seed * SEED_STRIDE + self.index) % SEEDS)
         method.begin_task(task)
         parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
-        optimizer = make_optimizer(parameters, self.config)
+        rate = self.config.learning_rate * method.rate
+        optimizer = make_optimizer(parameters, replace(self.config, learning_rate=rate))
         warmup = math.ceil(self.config.warmup_ratio * self.steps)
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.steps)
         index = 0

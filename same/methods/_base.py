@@ -194,6 +194,7 @@ class Method:
     shardable: ClassVar[bool] = False  # True: its moments work on parameters that are cut by rows over processes
     task_id_at_inference: ClassVar[bool] = False  # True: it is told whose questions it answers (an upper reference)
     parity: ClassVar[str] = ""  # the method that it equals bit for bit on a run's first task
+    rate: ClassVar[float] = 1.0  # times the run's learning rate, where a method's parameters are of another kind
     budget_reason: ClassVar[str] = ""  # why its trainable parameters differ from the experts' by more than 2 %
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
