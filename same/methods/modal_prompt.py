@@ -60,6 +60,8 @@ class ModalPrompt(FeatureMethod):
     notes = "Adapts no layer: prompts stand before the tokens, chosen by likeness, not by a task's number."
     budget_reason = "trains prompt tokens and small networks, which have far fewer parameters than adapted layers"
 
+    rate = 50.0  # a few tokens must move far
+
     @dataclass(frozen=True)
     class Config(FeatureConfig):
         """Size of the prompts, and how they are chosen.
@@ -90,6 +92,8 @@ class ModalPrompt(FeatureMethod):
         attached.modal_prompts = self.prompts  # so that optimiser and devices find them
         self._shown: Tensor | None = None  # [rows or 1, tokens, width] before each row
         self._features: tuple[Tensor, Tensor] | None = None
+        self._training: Any = None  # the prompt that trains, while its own forward passes come
+        self._prototypes: tuple[Tensor, Tensor] | None = None  # of it
         self._alignment: Tensor | None = None
         language = attached.model.language_model
         language.register_forward_pre_hook(self._prepend, with_kwargs=True)
@@ -110,20 +114,18 @@ class ModalPrompt(FeatureMethod):
 
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
         self._features = self._features_of(batch)
-        prompt: Any = self.prompts[-1]
-        self._shown = prompt.tokens[None]
+        self._training = self.prompts[-1]
         return nullcontext()
 
     def _features_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        self._shown = None
+        self._shown = self._training = None
         found = self.features(batch)
         return found["image"], found["instruction"]
 
     def loss(self, loss: Tensor, batch: Batch) -> Tensor:
-        if self._features is None:
+        if self._features is None or self._prototypes is None:
             return loss
-        prompt: Any = self.prompts[-1]
-        pairs = zip(prompt.prototypes(), self._features, strict=True)
+        pairs = zip(self._prototypes, self._features, strict=True)
         alignment = torch.stack([1 - functional.cosine_similarity(own[None], rows).mean() for own, rows in pairs]).sum()
         self._alignment = alignment.detach()
         return loss + alignment
@@ -143,6 +145,10 @@ class ModalPrompt(FeatureMethod):
 
     def _prepend(self, _: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """Put the prompts before the tokens of a first pass, and make room for them in a cached one."""
+        if self._training is not None:
+            self._prototypes = self._training.prototypes()
+            graph = sum(prototype.sum() for prototype in self._prototypes)
+            self._shown = self._training.tokens[None] + 0 * graph  # or DDP takes the networks for unused
         if self._shown is None:
             return None
         inputs, mask, cache = given["inputs_embeds"], given.get("attention_mask"), given.get("past_key_values")

@@ -45,7 +45,9 @@ def test_a_method_learns_if_and_only_if_it_trains(name, make_method, make_llava,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_saving_and_loading_gives_the_same_next_update(name, make_method, train, weights, tmp_path):
+def test_saving_and_loading_gives_the_same_answers_and_next_update(
+    name, make_method, make_batch, train, weights, tmp_path
+):
     method = make_method(name)
     train(method, 0)
     train(method, 1)
@@ -59,12 +61,25 @@ def test_saving_and_loading_gives_the_same_next_update(name, make_method, train,
         state = load_file(tmp_path / "state.safetensors")
     resumed.load_state_dict(state)
     assert_equal(weights(method), weights(resumed))
+    assert torch.equal(*(said(each, make_batch(4)) for each in (method, resumed)))
     train(method, 2)
     train(resumed, 2)
     assert_equal(weights(method), weights(resumed))
     assert_equal(method.state_dict(), resumed.state_dict())
     assert_equal(method.snapshot_tables().spectra, resumed.snapshot_tables().spectra)
     assert method.snapshot_tables().activation == resumed.snapshot_tables().activation
+
+
+def said(method, batch):
+    """Logits of the next tokens, for an oracle those of the first task."""
+    method.reveal_task(0)
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    method.model.eval()
+    method.route(inputs)
+    with torch.no_grad():
+        logits = method.model(**inputs).logits
+    method.model.train()
+    return logits
 
 
 def assert_equal(first, second):
