@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from same.errors import InputError
 from same.maths.covariance import CovarianceSettings, CovarianceTracker
-from same.methods._base import ROWS, Batch, Layout, Step, TaskContext
+from same.methods._base import ROWS, Batch, Layout, Needs, Step, TaskContext
 from same.methods._lora import LoraConfig, LoraMethod
 
 
@@ -130,6 +130,11 @@ class ShapedMethod(LoraMethod):
         """Empty trackers of all that is counted."""
         place = next(iter(self.weights.values())).device
         return {key: self.config.storage.tracker(width, device=place) for key, width in self._widths.items()}
+
+    def needs(self) -> Needs:
+        """Sums of past and present; a basis of the past is no larger."""
+        kept = sum(each.nbytes for tracker in self.trackers().values() for each in tracker.state_dict().values())
+        return Needs(device=2 * kept, snapshot=kept)
 
     def end_task(self, task: TaskContext) -> None:
         for tracker in self.current.values():

@@ -103,7 +103,8 @@ class ModalPrompt(FeatureMethod):
     def _new_prompt(self) -> Prompt:
         embeddings: Any = self.model
         weight = embeddings.get_input_embeddings().weight
-        tokens = float(weight.detach().float().std()) * torch.randn(self.config.length, weight.shape[1])
+        noise = torch.randn(self.config.length, weight.shape[1], device=weight.device)
+        tokens = weight.detach().float().std() * noise
         return Prompt(tokens, self.config.hidden, self.widths(embeddings)).to(weight.device)
 
     def begin_task(self, task: TaskContext) -> None:

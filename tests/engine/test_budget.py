@@ -2,6 +2,7 @@
 
 from same import registry
 from same.engine.budget import TOLERANCE, tiny_budgets
+from same.engine.plan import Asked, plan
 from same.methods._base import Method
 from same.methods._experts import ExpertConfig, adapted_shapes, expert_parameters
 
@@ -23,3 +24,9 @@ def test_the_experts_count_is_that_of_their_own_layers(make_llava):
     shapes = adapted_shapes(make_llava(), r".*language_model\.layers\.\d+\.mlp\.down_proj")
     assert shapes == [(16, 24), (16, 24)]
     assert expert_parameters(shapes, ExpertConfig(num_experts=2, rank=3)) == 2 * (2 * 3 * (16 + 24) + 2 * 24)
+
+
+def test_every_method_can_be_planned_without_weights():
+    found = {name: plan(Asked("tiny", "mini-coin", name)) for name in ("modal_prompt", "natural", "osf", "smolora")}
+    assert all(each.fits for each in found.values())
+    assert found["natural"].snapshot_megabytes > found["smolora"].snapshot_megabytes
