@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from same.data.collate import IGNORED
 from same.errors import InputError, SnapshotError
 from same.methods._base import Batch, Layout, TaskContext
 from same.methods._features import FeatureConfig, FeatureMethod
@@ -127,7 +128,9 @@ class ModalPrompt(FeatureMethod):
         if self._features is None or self._prototypes is None:
             return loss
         pairs = zip(self._prototypes, self._features, strict=True)
-        alignment = torch.stack([1 - functional.cosine_similarity(own[None], rows).mean() for own, rows in pairs]).sum()
+        tokens = (batch["labels"][:, 1:] != IGNORED).sum(1).float()  # rows weigh as in the loss, on any process
+        likeness = torch.stack([functional.cosine_similarity(own[None], rows) for own, rows in pairs])
+        alignment = ((1 - likeness) * tokens / tokens.sum().clamp_min(1)).sum()
         self._alignment = alignment.detach()
         return loss + alignment
 
