@@ -37,15 +37,22 @@ def answers(method, inputs):
         return method.model(**inputs).logits
 
 
-@pytest.fixture
-def trained(make_method, train):
-    """A method after two tasks."""
+@pytest.fixture(scope="module")
+def kept():
+    """Methods after two tasks, by name."""
+    return {}
 
-    def make(name, **settings):
-        method = make_method(name, **settings)
-        train(method, 0)
-        train(method, 1)
-        return method
+
+@pytest.fixture
+def trained(kept, make_method, train):
+    """A method after two tasks, to be asked and not to be changed."""
+
+    def make(name):
+        if name not in kept:
+            kept[name] = make_method(name)
+            train(kept[name], 0)
+            train(kept[name], 1)
+        return kept[name]
 
     return make
 
@@ -167,10 +174,11 @@ def test_only_the_declared_oracle_is_told_the_task(name):
 
 
 @pytest.mark.parametrize("name", methods_for("memory"))
-def test_a_memory_is_the_reservoir_that_is_tested(name, trained):
-    memory = trained(name, memory=3).memory
-    assert type(memory) is Reservoir
-    assert (len(memory.rows), memory.seen) == (3, 12)
+def test_a_memory_is_the_reservoir_that_is_tested(name, make_method, train):
+    method = make_method(name, memory=3)
+    train(method, 0, 4)
+    assert type(method.memory) is Reservoir
+    assert (len(method.memory.rows), method.memory.seen) == (3, 4)
 
 
 @pytest.mark.parametrize("name", methods_for("repeat"))
