@@ -22,10 +22,11 @@ QUICK = {"learning_rate": 1e-3, "audit": False, "evaluate_next": False}
 
 
 @pytest.fixture(scope="module")
-def requests(ask, tmp_path_factory):
-    """By method, of two processes; the runs are done."""
+def requests(request, ask, tmp_path_factory):
+    """By method, of two processes; the runs of the methods that are to be tested now are done."""
     runs = tmp_path_factory.mktemp("runs")
-    found = {name: replace(ask(runs / "two", name, 2, **QUICK), train_items=8, test_items=2) for name in NAMES}
+    names = [it.callspec.params["name"] for it in request.session.items if it.path == request.path]
+    found = {name: replace(ask(runs / "two", name, 2, **QUICK), train_items=8, test_items=2) for name in names}
     given = json.dumps([asdict(request) for request in found.values()])
     worker = str(Path(__file__).with_name("in_turn.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", worker, given]
@@ -53,11 +54,14 @@ def determined(tensors):
 def test_two_processes_end_as_one(name, requests):
     two = resolve(requests[name]).folder
     one = train(replace(requests[name], processes=1, runs=requests[name].runs.replace("two", "one")))
-    files = sorted(one.path.glob("snapshots/task_02/**/*.safetensors"))
-    assert files
-    for file in files:
-        first, second = (determined(load_file(each)) for each in (file, two.path / file.relative_to(one.path)))
-        assert first.keys() == second.keys()
-        for key, value in first.items():
-            if "eigenvectors" not in key:
-                assert (value - second[key]).norm() <= 2e-3 * value.norm() + 1e-5, (file, key)
+    losses = [[event["loss"] for event in run.events("step")] for run in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for task, near in ((0, 1e-3), (2, 1e-2)):  # AdamW makes much of a gradient that is nearly 0
+        files = sorted(one.path.glob(f"snapshots/task_0{task}/**/*.safetensors"))
+        assert files
+        for file in files:
+            first, second = (determined(load_file(each)) for each in (file, two.path / file.relative_to(one.path)))
+            assert first.keys() == second.keys()
+            for key, value in first.items():
+                if "eigenvectors" not in key:
+                    assert (value - second[key]).norm() <= near * value.norm() + 1e-5, (file, key)
