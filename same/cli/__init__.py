@@ -15,6 +15,7 @@ import typer
 
 from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, RunPath, Settings, parse_settings
 from same.cli.plan import plan
+from same.cli.sweep import sweep
 from same.errors import InputError, RunFailed
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(plan)
+app.command()(sweep)
 
 
 def main() -> None:
@@ -131,6 +133,10 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
     checkpoint: Annotated[str | None, typer.Option(help="Folder or hub name of the backbone's weights.")] = None,
     train_items: Annotated[int | None, typer.Option(help="Training rows a task (default: all).")] = None,
     test_items: Annotated[int | None, typer.Option(help="Test rows a task (default: all).")] = None,
+    tasks: Annotated[int | None, typer.Option(help="Only the first so many tasks (default: all).")] = None,
+    validation_items: Annotated[
+        int | None, typer.Option(help="Training rows a task that are kept from training and scored, not the test rows.")
+    ] = None,
     data_root: DataRoot = None,
     allow_missing: AllowMissing = False,
     settings: Settings = None,
@@ -158,6 +164,8 @@ def train(  # noqa: PLR0913 - a command has as many options as its contract says
         strategy,
         None if data_root is None else str(data_root),
         allow_missing,
+        tasks,
+        validation_items,
     )
     place = resolve(request).folder
     if running := running_in(place):

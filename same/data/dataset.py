@@ -18,7 +18,7 @@ from platformdirs import user_cache_path
 
 from same.data.manifest import Benchmark, Task
 from same.data.references import References, read_references
-from same.data.rows import READERS, RawRow, read_objects
+from same.data.rows import READERS, TEST, RawRow, read_objects
 from same.errors import DataError
 
 FORM = 1
@@ -28,7 +28,12 @@ _AT_ONCE = 10_000  # rows whose pictures are looked for together
 
 
 def training_rows(
-    benchmark: Benchmark, task: Task, root: Path, limit: int | None = None, allow_missing: bool = False
+    benchmark: Benchmark,
+    task: Task,
+    root: Path,
+    limit: int | None = None,
+    allow_missing: bool = False,
+    held_out: int = 0,
 ) -> Dataset:
     """The training rows of a task: id, image (absolute path or None), conversations.
 
@@ -36,11 +41,30 @@ def training_rows(
         root: the benchmark's folder, as `prepare` gives it.
         limit: at most this many rows, evenly spread over the file; None for all.
         allow_missing: leave out rows whose picture is not there; see `left_out`.
+        held_out: leave out so many rows at the file's end, which `validation_rows` gives.
 
     Raises:
         DataError: the file, a row or an image is not as it must be; the message names file, row and key.
     """
-    return _rows(benchmark, task, root, "train", limit, allow_missing)
+    return _rows(benchmark, task, root, "train", limit, allow_missing, last=held_out)[0]
+
+
+def validation_rows(benchmark: Benchmark, task: Task, root: Path, items: int, allow_missing: bool = False) -> Dataset:
+    """The last training rows of a task as rows to be answered, in the form of `test_rows`.
+
+    Of a row with several turns the first is asked. Its one answer is the only reference.
+
+    Raises:
+        DataError: as `training_rows`; or no row would be left to train on.
+    """
+    rows = _rows(benchmark, task, root, "train", None, allow_missing, last=items)[1]
+    return Dataset.from_list([_asked(index, row) for index, row in enumerate(rows)], features=TEST)
+
+
+def _asked(index: int, row: dict[str, Any]) -> dict[str, Any]:
+    question, answer = (turn["value"] for turn in row["conversations"][:2])
+    about = {"question_id": f"validation-{index}", "image": row["image"], "text": question, "answer": answer}
+    return {**about, "answers": [answer], "answer_bbox": None, "size": None}
 
 
 def test_rows(
@@ -56,7 +80,7 @@ def test_rows(
     Args:
         images: whether the images must be there; scoring answers needs none.
     """
-    return _rows(benchmark, task, root, "test", limit, allow_missing, images)
+    return _rows(benchmark, task, root, "test", limit, allow_missing, images)[0]
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # rows of a test set, not a test
@@ -120,7 +144,9 @@ def _rows(
     limit: int | None,
     allow_missing: bool,
     images: bool = True,
-) -> Dataset:
+    last: int = 0,
+) -> tuple[Dataset, Dataset]:
+    """Rows of a split within the limit, and apart from them so many at the file's end."""
     file = root / getattr(task, split)
     if limit is not None and limit < 1:
         raise DataError(f"{file}: the number of rows asked for must be at least 1; got {limit}. Ask for more.")
@@ -134,11 +160,15 @@ def _rows(
                 f"{advice(benchmark)}"
             )
         rows = rows if len(there) == len(rows) else rows.select(there)
-    if limit is not None and limit < len(rows):
-        rows = rows.select([index * len(rows) // limit for index in range(limit)])
-    if images:
-        _check_images(file, root / task.images, rows, shelf, benchmark)
-    return rows
+    count = len(rows) - last
+    if count < 1:
+        raise DataError(f"{file}: rows must be left to train on; got {len(rows)}, {last} held out. Hold out fewer.")
+    rows, apart = (rows.select(range(count)), rows.select(range(count, len(rows)))) if last else (rows, rows.select([]))
+    if limit is not None and limit < count:
+        rows = rows.select([index * count // limit for index in range(limit)])
+    for chosen in (rows, apart) if images else ():
+        _check_images(file, root / task.images, chosen, shelf, benchmark)
+    return rows, apart
 
 
 def _images(rows: Dataset) -> Iterator[str | None]:

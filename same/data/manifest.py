@@ -7,14 +7,13 @@ know are refused, so that a misspelt key cannot pass unseen.
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from same import registry
+from same.data.yaml_file import YamlFile
 from same.errors import InputError, ManifestError
 
 BUILDERS = {"mini": "same.data.mini"}
@@ -130,6 +129,17 @@ class Benchmark:
             f"benchmark {self.name} must have the task asked for; got {key!r}. Choose one of: {', '.join(self.keys)}."
         )
 
+    def first(self, count: int | None) -> "Benchmark":
+        """The same benchmark with its first tasks only; None for all.
+
+        Raises:
+            ManifestError: it has fewer.
+        """
+        if count is not None and count > len(self.tasks):
+            raise ManifestError(f"benchmark {self.name} must have as many tasks as asked for; got {count}, it has "
+                f"{len(self.tasks)}. Ask for fewer.")
+        return dataclasses.replace(self, tasks=self.tasks[:count])
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The tasks' keys, in order."""
@@ -149,12 +159,8 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
         ManifestError: the file is not a manifest; the message names the file and the key.
     """
     path = _find(name_or_path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ManifestError(f"{path}: a manifest must be readable YAML; got {error}. Mend the file.") from error
     reader = _Reader(path)
-    return reader.benchmark(content)
+    return reader.benchmark(reader.read("a manifest"))
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -174,157 +180,121 @@ def _find(name_or_path: str | Path) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Turns what YAML gave into a Benchmark; every complaint names the file and the key."""
+class _Reader(YamlFile):
+    """Turns what YAML gave into a Benchmark."""
 
-    path: Path
+    error, remedy = ManifestError, "Mend the manifest."
 
     def benchmark(self, content: Any) -> Benchmark:
-        given = self._mapping(content, "the file")
-        self._known(given, Benchmark, "the file", but=("name",))
+        given = self.mapping(content, "the file")
+        self.known(given, Benchmark, "the file", but=("name",))
         sources = self._sources(given.get("sources", {}))
         rows = given.get("tasks")
         if not isinstance(rows, list) or not rows:
-            raise self._error("tasks", "be a list of at least one task", rows)
+            raise self.complaint("tasks", "be a list of at least one task", rows)
         builder = given.get("builder")
         if builder is not None and not (isinstance(builder, str) and builder in BUILDERS):
-            raise self._error("builder", f"be one of {', '.join(BUILDERS)}, or left out", builder)
+            raise self.complaint("builder", f"be one of {', '.join(BUILDERS)}, or left out", builder)
         tasks = tuple(self._task(row, f"tasks[{index}]", sources) for index, row in enumerate(rows))
         self._distinct([task.key for task in tasks], "tasks", "key")
         if builder is not None and (
             open_ended := [task.key for task in tasks if not (task.train_items and task.test_items)]
         ):
-            raise self._error("tasks", "have train_items and test_items where there is a builder", open_ended)
+            raise self.complaint("tasks", "have train_items and test_items where there is a builder", open_ended)
         for index, task in enumerate(tasks):
             self._drawable(task, f"tasks[{index}] ({task.key})", builder)
-        base_model = self._value(given, "base_model", str, "the file", "")
+        base_model = self.value(given, "base_model", str, "the file", "")
         if not base_model and any(task.seen_by_base for task in tasks):
-            raise self._error("the file.base_model", "be given where a task has seen_by_base", "nothing")
+            raise self.complaint("the file.base_model", "be given where a task has seen_by_base", "nothing")
         return Benchmark(
             name=self.path.stem,
             base_model=base_model,
-            title=self._value(given, "title", str, "the file"),
+            title=self.value(given, "title", str, "the file"),
             tasks=tasks,
             builder=builder,
-            seed=self._value(given, "seed", int, "the file", 0),
+            seed=self.value(given, "seed", int, "the file", 0),
             sources=tuple(sources.values()),
-            note=self._value(given, "note", str, "the file", ""),
+            note=self.value(given, "note", str, "the file", ""),
         )
 
     def _sources(self, content: Any) -> dict[str, Source]:
         sources = {}
-        for name, row in self._mapping(content, "sources").items():
+        for name, row in self.mapping(content, "sources").items():
             place = f"sources.{name}"
-            given = self._mapping(row, place)
-            self._known(given, Source, place, but=("name",))
-            texts = {key: self._value(given, key, str, place, "") for key in ("url", "credit", "note")}
-            sources[str(name)] = Source(str(name), self._value(given, "licence", str, place), **texts)
+            given = self.mapping(row, place)
+            self.known(given, Source, place, but=("name",))
+            texts = {key: self.value(given, key, str, place, "") for key in ("url", "credit", "note")}
+            sources[str(name)] = Source(str(name), self.value(given, "licence", str, place), **texts)
         return sources
 
     def _task(self, row: Any, place: str, sources: Mapping[str, Source]) -> Task:
-        given = self._mapping(row, place)
-        self._known(given, Task, place)
-        key = self._value(given, "key", str, place)
+        given = self.mapping(row, place)
+        self.known(given, Task, place)
+        key = self.value(given, "key", str, place)
         place = f"{place} ({key})"
         if not key.replace("_", "").isalnum() or key != key.lower():
-            raise self._error(f"{place}.key", "be lower-case letters, digits and underscores", key)
+            raise self.complaint(f"{place}.key", "be lower-case letters, digits and underscores", key)
         paths = {name: self._inside(given, name, place, default) for name, default in _file_defaults(key).items()}
         task = Task(
             key=key,
-            title=self._value(given, "title", str, place),
-            scorer=self._one_of(given, "scorer", registry.names("same.scorers"), place),
-            max_new_tokens=self._value(given, "max_new_tokens", int, place, 16),
-            train_items=self._value(given, "train_items", int, place, None),
-            test_items=self._value(given, "test_items", int, place, None),
-            draws=self._value(given, "draws", str, place, ""),
-            stream=self._value(given, "stream", int, place, 0),
-            chance=self._value(given, "chance", float, place, None),
+            title=self.value(given, "title", str, place),
+            scorer=self.one_of(given, "scorer", registry.names("same.scorers"), place),
+            max_new_tokens=self.value(given, "max_new_tokens", int, place, 16),
+            train_items=self.value(given, "train_items", int, place, None),
+            test_items=self.value(given, "test_items", int, place, None),
+            draws=self.value(given, "draws", str, place, ""),
+            stream=self.value(given, "stream", int, place, 0),
+            chance=self.value(given, "chance", float, place, None),
             references=self._inside(given, "references", place, ""),
-            seen_by_base=self._one_of(given, "seen_by_base", SEEN, place) if "seen_by_base" in given else "",
+            seen_by_base=self.one_of(given, "seen_by_base", SEEN, place) if "seen_by_base" in given else "",
             unverified=self._unverified(given, place),
             sources=self._named(given, sources, place),
             **paths,
-            **{name: self._value(given, name, str, place, "") for name in ("prompt", "shared", "simplified", "note")},
+            **{name: self.value(given, name, str, place, "") for name in ("prompt", "shared", "simplified", "note")},
         )
         for name in ("max_new_tokens", "train_items", "test_items"):
             if (count := getattr(task, name)) is not None and count < 1:
-                raise self._error(f"{place}.{name}", "be at least 1", count)
+                raise self.complaint(f"{place}.{name}", "be at least 1", count)
         if task.chance is not None and not 0 <= task.chance <= 1:
-            raise self._error(f"{place}.chance", "lie in [0, 1]", task.chance)
+            raise self.complaint(f"{place}.chance", "lie in [0, 1]", task.chance)
         return task
 
     def _drawable(self, task: Task, place: str, builder: str | None) -> None:
         if builder is None and (task.draws or task.stream):
-            raise self._error(place, "leave out draws and stream where there is no builder", task.draws or task.stream)
+            raise self.complaint(place, "leave out draws and stream where there is no builder", task.draws or task.stream)
         if builder is not None and task.draws and task.draws not in (known := registry.names(BUILDERS[builder])):
-            raise self._error(f"{place}.draws", f"be one of {', '.join(known)}", task.draws)
+            raise self.complaint(f"{place}.draws", f"be one of {', '.join(known)}", task.draws)
         if task.stream < 0:
-            raise self._error(f"{place}.stream", "be at least 0", task.stream)
+            raise self.complaint(f"{place}.stream", "be at least 0", task.stream)
 
     def _named(self, given: Mapping[str, Any], sources: Mapping[str, Source], place: str) -> tuple[Source, ...]:
         names = given.get("sources", [])
         if not isinstance(names, list):
-            raise self._error(f"{place}.sources", "be a list of names from the manifest's own `sources`", names)
+            raise self.complaint(f"{place}.sources", "be a list of names from the manifest's own `sources`", names)
         for name in names:
             if not isinstance(name, str) or name not in sources:
-                raise self._error(f"{place}.sources", f"name one of {', '.join(sources) or '(none given)'}", name)
+                raise self.complaint(f"{place}.sources", f"name one of {', '.join(sources) or '(none given)'}", name)
         return tuple(sources[name] for name in names)
 
     def _unverified(self, given: Mapping[str, Any], place: str) -> tuple[str, ...]:
         names, known = given.get("unverified", []), [field.name for field in dataclasses.fields(Task)]
         if not isinstance(names, list):
-            raise self._error(f"{place}.unverified", "be a list of names of the task's keys", names)
+            raise self.complaint(f"{place}.unverified", "be a list of names of the task's keys", names)
         for name in names:
             if name not in known:
-                raise self._error(f"{place}.unverified", f"name some of {', '.join(known)}", name)
+                raise self.complaint(f"{place}.unverified", f"name some of {', '.join(known)}", name)
         return tuple(names)
 
     def _inside(self, given: Mapping[str, Any], key: str, place: str, default: str) -> str:
-        value: str = self._value(given, key, str, place, default)
+        value: str = self.value(given, key, str, place, default)
         if "\0" in value or Path(value).is_absolute() or ".." in Path(value).parts:
-            raise self._error(f"{place}.{key}", "be a path inside the benchmark's folder", value)
+            raise self.complaint(f"{place}.{key}", "be a path inside the benchmark's folder", value)
         return value
-
-    def _one_of(self, given: Mapping[str, Any], key: str, choices: Iterable[str], place: str) -> str:
-        value: str = self._value(given, key, str, place)
-        if value not in (known := list(choices)):
-            raise self._error(f"{place}.{key}", f"be one of {', '.join(known)}", value)
-        return value
-
-    def _value(self, given: Mapping[str, Any], key: str, kind: type, place: str, *default: Any) -> Any:
-        if key not in given:
-            if default:
-                return default[0]
-            raise self._error(f"{place}.{key}", "be given", "nothing")
-        value = given[key]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind or value == "":
-            raise self._error(f"{place}.{key}", f"be a {'non-empty ' * (kind is str)}{kind.__name__}", value)
-        return value
-
-    def _mapping(self, content: Any, place: str) -> Mapping[str, Any]:
-        if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-            raise self._error(place, "be a mapping of names to values", content)
-        return content
-
-    def _known(self, given: Mapping[str, Any], kind: type, place: str, but: tuple[str, ...] = ()) -> None:
-        known = [field.name for field in dataclasses.fields(kind) if field.name not in but]
-        for key in given:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
-                hint = "".join(f"Did you mean {name}?" for name in near)
-                raise self._error(place, f"hold only the keys {', '.join(known)}", key, hint)
 
     def _distinct(self, values: list[str], place: str, key: str) -> None:
         for index, value in enumerate(values):
             if value in values[:index]:
-                raise self._error(f"{place}[{index}].{key}", "differ from every other", value)
-
-    def _error(self, place: str, must: str, found: Any, hint: str = "") -> ManifestError:
-        shown = found if isinstance(found, str) and " " not in found else repr(found)
-        return ManifestError(f"{self.path}: {place} must {must}; got {shown}. {hint or 'Mend the manifest.'}")
+                raise self.complaint(f"{place}[{index}].{key}", "differ from every other", value)
 
 
 def _file_defaults(key: str) -> dict[str, str]:

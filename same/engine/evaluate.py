@@ -219,6 +219,8 @@ def _shared_zero_shot(session: Session) -> SealedFolder:
     names = ("version", "data", "tasks", "test_items")
     backbone = {name: value for name, value in settings["backbone"].items() if name != "targets"}  # of adapters alone
     given = {name: settings[name] for name in names} | {"backbone": backbone}
+    if session.job.request.validation_items:
+        given["validation_items"] = session.job.request.validation_items
     key = fingerprint(given | {"precision": session.job.train.precision, "schema": SCORES_SCHEMA})
     path = session.folder.path.parents[1] / f".{ZERO_SHOT}" / key
     return SealedFolder(path, "Delete that folder and run the same command again.", SCORES_SCHEMA)

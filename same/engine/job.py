@@ -50,6 +50,9 @@ class Request:
             and optimiser state, through DeepSpeed.
         data_root: folder the benchmark's files lie in or are built in (None: `same.data.prepare.data_root`).
         allow_missing: leave out rows whose picture is not there; how many is part of the run's settings.
+        tasks: only the benchmark's first so many tasks (None: all).
+        validation_items: keep so many of each task's training rows from training and score them instead of the test
+            rows, to choose settings by (None: the test rows are scored).
     """
 
     benchmark: str
@@ -64,15 +67,17 @@ class Request:
     strategy: str = "ddp"
     data_root: str | None = None
     allow_missing: bool = False
+    tasks: int | None = None
+    validation_items: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("processes", "train_items", "test_items"):
+        for name in ("processes", "train_items", "test_items", "tasks", "validation_items"):
             value = getattr(self, name)
             if value is None and name != "processes":
                 continue
             if not isinstance(value, int) or value < 1:
-                advice = "Leave it out for one." if name == "processes" else "Leave it out for all."
-                raise InputError(f"{name} must be a whole number of at least 1; got {value!r}. {advice}")
+                advice = {"processes": "Leave it out for one.", "validation_items": "Leave it out for the test rows."}
+                raise InputError(f"{name} must be a whole number of at least 1; got {value!r}. {advice.get(name, 'Leave it out for all.')}")
         registry.choose("strategy", self.strategy, STRATEGIES)
         if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
             raise InputError(f"seed must be a whole number from 0 to {SEEDS - 1}; got {self.seed!r}. Try 0.")
@@ -142,9 +147,15 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Job:
-    """A request whose every name is known and whose every setting is of the right type."""
+    """A request whose every name is known and whose every setting is of the right type.
+
+    Args:
+        source: the whole benchmark, which says where the files are.
+        benchmark: the tasks of it that are run.
+    """
 
     request: Request
+    source: Benchmark
     benchmark: Benchmark
     method: type[Method]
     method_config: MethodConfig
@@ -162,9 +173,9 @@ class Job:
         train = dataclasses.asdict(self.train)
         del train["workers"]
         root = self.data_root
-        missing = left_out(self.benchmark, benchmark_folder(self.benchmark, root)) if self.partial else {}
+        missing = left_out(self.benchmark, benchmark_folder(self.source, root)) if self.partial else {}
         counts = {key: {split: len(rows) for split, rows in found.items()} for key, found in missing.items()}
-        data = data_digest(self.benchmark, root)
+        data = data_digest(self.source, root)
         return {
             "version": same.__version__,
             "benchmark": self.benchmark.name,
@@ -179,6 +190,7 @@ class Job:
             "train_items": request.train_items,
             "test_items": request.test_items,
             **({"left_out": counts} if counts else {}),
+            **({"validation_items": request.validation_items} if request.validation_items else {}),
         }
 
     @property
@@ -218,7 +230,8 @@ def resolve(request: Request) -> Job:
         InputError: an unknown benchmark, method, backbone or setting, or a value of the wrong type; names the choices.
     """
     request = _anchored(request)
-    benchmark = load_benchmark(request.benchmark)
+    source = load_benchmark(request.benchmark)
+    benchmark = source.first(request.tasks)
     method = registry.load_class("same.methods", request.method, Method)
     backbone = registry.load_class("same.backbones", request.backbone, Backbone)
     owners: dict[str, type] = {"train": TrainConfig, "method": method.Config, "backbone": backbone.Config}
@@ -238,7 +251,7 @@ def resolve(request: Request) -> Job:
             f"{request.backbone} reads the pictures of a batch as one sequence in {', '.join(packed)}. Use "
             "--set routing=token, or leave these out of targets."
         )
-    return Job(request, benchmark, method, method_config, train, backbone, backbone_config)
+    return Job(request, source, benchmark, method, method_config, train, backbone, backbone_config)
 
 
 def _check_strategy(request: Request, method: type[Method], config: MethodConfig) -> None:

@@ -52,6 +52,8 @@ def start(  # noqa: PLR0913 - as many arguments as a request has
     strategy: str = "ddp",
     data_root: str | Path | None = None,
     allow_missing: bool = False,
+    tasks: int | None = None,
+    validation_items: int | None = None,
 ) -> "Run":
     """Start training in processes of their own and return at once; arguments as in Request.
 
@@ -62,7 +64,7 @@ def start(  # noqa: PLR0913 - as many arguments as a request has
     """
     items: dict[str, Any] = {"train_items": train_items, "test_items": test_items, "allow_missing": allow_missing}
     where = {"runs": str(Path(runs).absolute()), "backbone": backbone, "strategy": strategy}
-    items["data_root"] = data_root and str(data_root)
+    items |= {"data_root": data_root and str(data_root), "tasks": tasks, "validation_items": validation_items}
     return launch(Request(benchmark, method, seed, processes, **where, **items, settings=dict(settings or {})))  # type: ignore[arg-type]
 
 

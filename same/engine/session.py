@@ -18,7 +18,7 @@ from same import registry
 from same.backbones import load_backbone
 from same.backbones._base import Loaded
 from same.data.collate import PromptCollator, TrainCollator
-from same.data.dataset import test_rows, training_rows
+from same.data.dataset import test_rows, training_rows, validation_rows
 from same.data.manifest import Task
 from same.data.prepare import prepare
 from same.engine.budget import Budget, attach
@@ -45,7 +45,7 @@ def check(request: Request, progress: bool = True) -> Job:
     if request.strategy == "zero2":
         require_deepspeed()
     job.backbone.load_processor(job.backbone_config)
-    load_rows(job, prepare(job.benchmark, job.data_root, progress))
+    load_rows(job, prepare(job.source, job.data_root, progress))
     return job
 
 
@@ -65,8 +65,12 @@ def load_rows(job: Job, root: Path) -> Rows:
             image would leave out a vision tower that is adapted and cut.
     """
     request, tasks = job.request, job.benchmark.tasks
-    train = [training_rows(job.benchmark, task, root, request.train_items, job.partial) for task in tasks]
-    test = [test_rows(job.benchmark, task, root, request.test_items, job.partial) for task in tasks]
+    apart = request.validation_items or 0
+    train = [training_rows(job.benchmark, task, root, request.train_items, job.partial, apart) for task in tasks]
+    if apart:
+        test = [validation_rows(job.benchmark, task, root, apart, job.partial) for task in tasks]
+    else:
+        test = [test_rows(job.benchmark, task, root, request.test_items, job.partial) for task in tasks]
     share = request.processes * job.train.gradient_accumulation
     for task, rows in zip(tasks, train, strict=True):
         if len(rows) < share:
@@ -139,7 +143,7 @@ class Session:
         if request.strategy == "zero2" and processes.count > 1:
             require_deepspeed()
         with processes.main_first():
-            rows = load_rows(job, prepare(job.benchmark, job.data_root, processes.is_main))
+            rows = load_rows(job, prepare(job.source, job.data_root, processes.is_main))
         settings = {name: getattr(job.backbone_config, name) for name in type(job.backbone_config).__dataclass_fields__}
         loaded = load_backbone(request.backbone, settings)
         return cls(job, processes, rows, loaded, job.method(job.method_config), report)

@@ -12,7 +12,7 @@ from torch import Tensor
 from same.engine.session import Session
 from same.engine.sharding import cut_like
 from same.errors import SnapshotError
-from same.runs import SealedFolder, write_table
+from same.runs import RunFolder, SealedFolder, write_table
 
 ADAPTER = "adapter/adapter_model.safetensors"
 STATE = "method_state.safetensors"
@@ -73,6 +73,22 @@ def finish_snapshot(
         session.folder.write_snapshot(index, fill, task=key)
         shutil.rmtree(trained.path)
     session.processes.wait()
+
+
+def prune(run: RunFolder) -> None:
+    """Leave of a run's snapshots what is read of a finished run: their tables. Weights and states, most of it, go."""
+    for index in range(run.finished()):
+        snapshot = run.snapshot(index)
+        about = snapshot.manifest()
+        tables = [name for name in about["files"] if name.endswith(".parquet")]
+        if len(tables) < len(about["files"]):
+            kept = {name: snapshot.file(name).read_bytes() for name in tables}
+            run.write_snapshot(index, lambda path, kept=kept: _write_all(path, kept), task=about["task"], pruned=True)
+
+
+def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def restore(session: Session, folder: SealedFolder) -> None:

@@ -72,7 +72,7 @@ def _train(session: Session) -> None:
     evaluate_zero_shot(session)
     session.attach()
     session.record("budget", **asdict(session.budget))
-    if finished:
+    if 0 < finished < len(keys):
         restore(session, folder.snapshot(finished - 1))
     pace = Pace(session, finished)
     for index in range(finished, len(keys)):

@@ -1,0 +1,123 @@
+"""Choosing a setting for each method on validation rows, from the same values for all, and keeping the choice."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from same.engine.grid import Cell, Grid, Tune
+from same.engine.job import environment
+from same.engine.results import REMEDY, SCHEMA, TUNING, is_finished
+from same.metrics import summarise
+from same.runs import read_json, write_json
+
+Candidates = Mapping[str, Mapping[float, Cell]]
+"""The runs that a method's choice goes by, by method and value."""
+
+
+def candidates(grid: Grid) -> dict[str, dict[float, Cell]]:
+    """The runs to choose by, for each method of the grid that trains; of its settings the plain run's."""
+    found: dict[str, dict[float, Cell]] = {}
+    tune = grid.tune
+    if tune is None:
+        return found
+    for cell in sorted(grid.cells, key=lambda cell: cell.tag != ""):
+        if cell.request.method not in found and cell.job.method.trains:
+            found[cell.request.method] = {value: _candidate(cell, tune, value) for value in tune.values}
+    return found
+
+
+def _candidate(cell: Cell, tune: Tune, value: float) -> Cell:
+    request = dataclasses.replace(
+        cell.request,
+        benchmark=tune.benchmark,
+        seed=tune.seed,
+        train_items=tune.train_items,
+        test_items=None,
+        tasks=tune.tasks,
+        validation_items=tune.validation_items,
+        settings={**cell.request.settings, tune.setting: value},
+    )
+    return Cell(request, f"{tune.setting}={value:g}")
+
+
+def tuning_path(results: Path, benchmark: str) -> Path:
+    """Where the choices on a benchmark are kept."""
+    return results / Path(benchmark).stem / TUNING
+
+
+def read_choices(path: Path) -> dict[str, Any]:
+    """The methods' choices, as far as they were made."""
+    return dict(read_json(path, REMEDY, SCHEMA)["methods"]) if path.is_file() else {}
+
+
+def open_questions(found: Candidates, path: Path) -> dict[str, Mapping[float, Cell]]:
+    """The methods whose choice was not made by exactly these runs."""
+    known = read_choices(path)
+    return {
+        method: cells
+        for method, cells in found.items()
+        if known.get(method, {}).get("fingerprints") != list(_fingerprints(cells))
+    }
+
+
+def _fingerprints(cells: Mapping[float, Cell]) -> Iterator[str]:
+    for cell in cells.values():
+        yield cell.job.folder.path.name.partition("-")[2]
+
+
+def decide(found: Candidates, tune: Tune, path: Path) -> None:
+    """Choose each method's value by its finished runs, and keep the choice beside those made before.
+
+    A method with an unfinished run is left open; one whose runs all failed has no choice.
+    """
+    choices = read_choices(path)
+    for method, cells in found.items():
+        scores = {value: _score(cell, tune) for value, cell in cells.items()}
+        best = choose({value: score for value, score in scores.items() if score is not None})
+        if best is not None:
+            kept = {f"{value:g}": score for value, score in scores.items()}
+            choices[method] = {"chosen": best, "scores": kept, "fingerprints": list(_fingerprints(cells))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {key: value for key, value in dataclasses.asdict(tune).items() if key != "values"}
+    content = {**about, "values": list(tune.values), "methods": dict(sorted(choices.items()))}
+    write_json(path, {**content, "environment": environment()}, SCHEMA)
+
+
+def choose(scores: Mapping[float, float]) -> float | None:
+    """The value of the highest score, of equals the smallest; None where there is no score."""
+    return min(scores, key=lambda value: (-scores[value], value), default=None)
+
+
+def _score(cell: Cell, tune: Tune) -> float | None:
+    return summarise(cell.job.folder.scores())[tune.metric][tune.reading] if is_finished(cell) else None
+
+
+def tuned(grid: Grid, results: Path) -> list[Cell]:
+    """The grid's runs with the values chosen; what a run gives itself stays, and methods that do not train have none.
+
+    Runs of a method without a choice are left out.
+
+    Raises:
+        InputError: nothing was chosen on that benchmark yet.
+    """
+    if not grid.tuned:
+        return list(grid.cells)
+    content = read_json(tuning_path(results, grid.tuned), "Run `same sweep` on the grid that tunes first.", SCHEMA)
+    return list(_tuned(grid.cells, content))
+
+
+def _tuned(cells: Sequence[Cell], content: Mapping[str, Any]) -> Iterator[Cell]:
+    for cell in cells:
+        method = cell.request.method
+        if content["setting"] in cell.request.settings or not cell.job.method.trains:
+            yield cell
+        elif method in content["methods"]:
+            yield _with(cell, content, content["methods"][method])
+
+
+def _with(cell: Cell, content: Mapping[str, Any], choice: Mapping[str, Any]) -> Cell:
+    settings = {**cell.request.settings, content["setting"]: choice["chosen"]}
+    names = ("setting", "benchmark", "tasks", "validation_items", "train_items", "metric", "reading")
+    about = {name: content[name] for name in names} | {"chosen": choice["chosen"], "scores": choice["scores"]}
+    return dataclasses.replace(cell, request=dataclasses.replace(cell.request, settings=settings), tuning=about)
