@@ -16,6 +16,7 @@ import typer
 from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, RunPath, Settings, parse_settings
 from same.cli.plan import plan
 from same.cli.sweep import sweep
+from same.cli.tables import tables
 from same.errors import InputError, RunFailed
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(plan)
 app.command()(sweep)
+app.command()(tables)
 
 
 def main() -> None:

@@ -30,10 +30,10 @@ def sweep(
     Ends with 1 where a run failed (the others are run all the same) or the sweep was stopped.
     """
     from same.engine.grid import load_grid
-    from same.engine.results import results_folder
+    from same.engine.results import RESULTS
     from same.engine.sweep import sweep as run
 
-    found, kept = load_grid(grid, runs), results or results_folder()
+    found, kept = load_grid(grid, runs), results or RESULTS
     if dry_run:
         _tell(found, kept)
         return
@@ -51,7 +51,7 @@ def sweep(
 
 def _tell(grid: Grid, results: Path) -> None:
     from same.engine import tuning
-    from same.engine.results import is_finished
+    from same.engine.record import is_finished
 
     asked = tuning.open_questions(tuning.candidates(grid), tuning.tuning_path(results, grid.tuned))
     first = [cell for found in asked.values() for cell in found.values()]

@@ -1,138 +1,37 @@
-"""The results of a finished run in one small JSON file: settings, scores, budget and cost; no weights, no paths."""
+"""The results files: one small JSON file a run, and the folder they are kept in (no torch)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from same.engine.audit_table import means, read_audit
-from same.engine.grid import Cell
-from same.errors import SnapshotError
-from same.metrics import summarise
-from same.runs import RunFolder, read_json, write_json
+from same.runs import read_json
 
 SCHEMA = 1
 TUNING = "tuning.json"
 REMEDY = "Delete it and run `same sweep` again."
-_PLACES = (Path(__file__).parents[2] / "data_manifests", Path(__file__).parents[1] / "data_manifests")
+MANIFESTS = next(
+    place
+    for place in (Path(__file__).parents[2] / "data_manifests", Path(__file__).parents[1] / "data_manifests")
+    if place.is_dir()
+)
+"""Where the manifests are, in a checkout or in an installed package."""
+RESULTS = MANIFESTS / "results"
+"""Where results are kept: beside the manifests."""
 
 
-def results_folder() -> Path:
-    """Where results are kept: beside the manifests."""
-    return next(place for place in _PLACES if place.is_dir()) / "results"
+def read_result(path: Path) -> dict[str, Any]:
+    """What :func:`same.engine.record.write_result` wrote.
 
-
-def result_path(results: Path, cell: Cell) -> Path:
-    """The file of a run's results."""
-    return results / cell.job.benchmark.name / f"{cell.label}-{cell.request.seed}.json"
-
-
-def is_finished(cell: Cell) -> bool:
-    """Whether a run was trained and evaluated to its end."""
-    run = cell.job.folder
-    ends = [event["kind"] for event in run.events() if event["kind"] in ("start", "done", "interrupted", "failed")]
-    if not ends or ends[-1] != "done":
-        return False
-    try:
-        rows = run.scores()["variants"]
-    except SnapshotError:
-        return False
-    return all(len(row) == len(cell.job.benchmark.tasks) for row in rows.values())
-
-
-def write_result(results: Path, cell: Cell) -> Path:
-    """Write what a finished run found, unless that is what the file holds already."""
-    path, content = result_path(results, cell), result(cell)
-    if not path.is_file() or _read(path) != content:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, content, SCHEMA)
-    return path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path, REMEDY, SCHEMA)
-    except SnapshotError:
-        return {}
-    del found["schema"]
-    return found
+    Raises:
+        SnapshotError: the file is damaged or of another schema.
+    """
+    content = read_json(path, REMEDY, SCHEMA)
+    del content["schema"]
+    return content
 
 
 def read_results(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every results file below a folder, by benchmark and name.
-
-    Raises:
-        SnapshotError: one is damaged or of another schema.
-    """
+    """Every results file below a folder, by benchmark and name."""
     for path in sorted(results.glob("*/*.json")):
         if path.name != TUNING:
-            yield path, read_json(path, REMEDY, SCHEMA)
-
-
-def result(cell: Cell) -> dict[str, Any]:
-    """What a finished run found, as plain values."""
-    job, run = cell.job, cell.job.folder
-    config, scores, events = run.config(), run.scores(), run.events()
-    names = ("benchmark", "method", "seed", "fingerprint", "created", "settings")
-    environment = {key: value for key, value in config["environment"].items() if key != "request"}
-    kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward", "errors")}
-    given = {key: value for key, value in job.request.settings.items() if key != "checkpoint"}
-    about = {key: getattr(job.method, key, "") for key in ("title", "paper", "notes", "budget_reason")}
-    return {
-        **{name: config[name] for name in names},
-        "tag": cell.tag,
-        **about,
-        "given": given,
-        "scores": _rounded(kept),
-        "metrics": _rounded(summarise(scores)),
-        "budget": _budget(events, config["settings"]),
-        "cost": _cost(events),
-        "environment": environment,
-        "audit": _audit(run),
-        "tuning": cell.tuning,
-    }
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers as short as they can be compared with: six digits after the point."""
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
-
-
-def _budget(events: list[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Trainable parameters of a step (the most of all tasks), rows drawn and steps over all tasks."""
-    trained = [event["trainable"] for event in events if event["kind"] == "parameters"]
-    starts = {event["task"]: event for event in events if event["kind"] == "task_start"}
-    steps = sum(event["steps"] for event in starts.values())
-    samples = sum(event["rows"] for event in starts.values() if event["steps"]) * settings["train"]["epochs"]
-    batch = settings["train"]["batch_size"]
-    return {"trainable_parameters": max(trained, default=0), "samples": samples, "steps": steps, "global_batch": batch}
-
-
-def _cost(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Time on the clock and peak memory; a run that was stopped and went on has several starts.
-
-    Of a task that was trained before a stop and evaluated after it, the time of training is not recorded.
-    """
-    seconds = {name: 0.0 for name in ("train_seconds", "evaluate_seconds")}
-    for event in events:
-        if event["kind"] == "task_end":
-            for name in seconds:
-                seconds[name] += event[name]
-    memory = [event["memory_mb"] for event in events if event["kind"] == "step"]
-    starts = sum(event["kind"] == "start" for event in events)
-    cost: dict[str, Any] = {name: round(value, 1) for name, value in seconds.items()}
-    return {**cost, "peak_memory_mb": round(max(memory)) if memory else None, "starts": starts}
-
-
-def _audit(run: RunFolder) -> list[dict[str, Any]] | None:
-    """The drift audit in short: its means over earlier tasks, layers and experts at each task's end."""
-    if not any(run.snapshot(stage).has("audit.parquet") for stage in range(run.finished())):
-        return None
-    rows = read_audit(run)
-    found: list[dict[str, Any]] = []
-    for stage in sorted({row["after"] for row in rows}):
-        found.append({"after": stage, **_rounded(means([row for row in rows if row["after"] == stage]))})
-    return found
+            yield path, read_result(path)

@@ -21,7 +21,7 @@ from distributed import Client, Event, Future, LocalCluster, wait
 from same.engine import tuning
 from same.engine.grid import Cell, Grid
 from same.engine.remote import arguments_of, run_cell
-from same.engine.results import is_finished, write_result
+from same.engine.record import is_finished, write_result
 from same.engine.snapshot import prune
 from same.errors import InputError
 

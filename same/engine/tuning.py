@@ -7,7 +7,8 @@ from typing import Any
 
 from same.engine.grid import Cell, Grid, Tune
 from same.engine.job import environment
-from same.engine.results import REMEDY, SCHEMA, TUNING, is_finished
+from same.engine.record import is_finished
+from same.engine.results import REMEDY, SCHEMA, TUNING
 from same.metrics import summarise
 from same.runs import read_json, write_json
 

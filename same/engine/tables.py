@@ -1,0 +1,271 @@
+"""The results files as tables: a benchmark's methods with mean and standard deviation over seeds (no torch)."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from same.errors import InputError
+from same.metrics import FORMULAS, NAMES, READINGS
+from same.runs import differences
+
+Result = Mapping[str, Any]
+TOLERANCE = 0.02
+"""Share by which trainable parameters may differ before a table says why."""
+REFERENCE = "moelora"
+"""The method whose budget the others are matched to."""
+SHOWN = ("last", "mean", "learning", "bwt", "forgetting", "fwt")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean over seeds with its sample standard deviation (None for one seed)."""
+
+    mean: float
+    sd: float | None
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> "Number | None":
+        """Of the values that are there."""
+        known = [value for value in values if value is not None]
+        return cls(fmean(known), stdev(known) if len(known) > 1 else None) if known else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, or one variant of it, over its seeds.
+
+    Args:
+        tag: of the variant, "" for the plain one.
+        given: the settings that the grid gave it.
+        metrics: by name, those of `same.metrics`.
+        final: by task, the score after the last task.
+        budget, cost: as in a results file; cost is the mean over seeds.
+        why: how its budget differs from the reference's, and why; "" where it does not.
+    """
+
+    method: str
+    tag: str
+    title: str
+    seeds: tuple[int, ...]
+    given: Mapping[str, Any]
+    learning_rate: float
+    metrics: Mapping[str, Number | None]
+    final: Mapping[str, Number | None]
+    budget: Mapping[str, int]
+    cost: Mapping[str, float | None]
+    why: str = ""
+
+    @property
+    def label(self) -> str:
+        """The method, with its tag."""
+        return f"{self.method}@{self.tag}" if self.tag else self.method
+
+
+@dataclass(frozen=True)
+class Table:
+    """The runs on one benchmark under one protocol: the same rows, test rows and backbone."""
+
+    benchmark: str
+    protocol: Mapping[str, Any]
+    reading: str
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def main(self) -> list[Row]:
+        """The methods as they are compared, the best last score first."""
+        return sorted((row for row in self.rows if not row.tag), key=_last, reverse=True)
+
+    @property
+    def strengths(self) -> list[list[Row]]:
+        """The variants of each method that has some, with its plain run, by what they learn."""
+        methods = dict.fromkeys(row.method for row in self.rows if row.tag)
+        return [sorted((row for row in self.rows if row.method == name), key=_learned) for name in methods]
+
+
+def _last(row: Row) -> float:
+    number = row.metrics["last"]
+    return number.mean if number else float("-inf")
+
+
+def _learned(row: Row) -> float:
+    number = row.metrics["learning"]
+    return number.mean if number else float("-inf")
+
+
+def make_tables(results: Iterable[tuple[Path, Result]], reading: str = "strict") -> list[Table]:
+    """Group results by benchmark and protocol, then by method and tag.
+
+    Raises:
+        InputError: two seeds of one row have other settings besides; names the files and what differs.
+    """
+    groups: dict[str, dict[str, list[tuple[Path, Result]]]] = {}
+    protocols: dict[str, Mapping[str, Any]] = {}
+    for path, result in results:
+        protocol = _protocol(result)
+        key = f"{result['benchmark']} {protocol}"
+        protocols[key] = protocol
+        label = f"{result['method']}@{result['tag']}"
+        groups.setdefault(key, {}).setdefault(label, []).append((path, result))
+    return [_table(protocols[key], list(found.values()), reading) for key, found in groups.items()]
+
+
+def _protocol(result: Result) -> dict[str, Any]:
+    settings = result["settings"]
+    names = ("data", "train_items", "test_items", "validation_items")
+    found = {name: settings[name] for name in names if settings.get(name) is not None}
+    return {**found, "backbone": f"{settings['backbone']['name']} {settings['backbone']['digest']}"}
+
+
+def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Result]]], reading: str) -> Table:
+    for group in found:
+        _check_settings(group)
+    first = found[0][0][1]
+    rows = [_row([result for _, result in group], reading) for group in found]
+    reference = next((row for row in rows if row.label == REFERENCE), None)
+    if reference is not None:
+        reasons = [group[0][1]["budget_reason"] for group in found]
+        rows = [
+            dataclasses.replace(row, why=_why(row, reference, reason)) for row, reason in zip(rows, reasons, strict=True)
+        ]
+    return Table(first["benchmark"], protocol, reading, tuple(first["scores"]["tasks"]), tuple(rows))
+
+
+def _check_settings(group: Sequence[tuple[Path, Result]]) -> None:
+    (path, first), *others = group
+    for other, result in others:
+        changed = differences(*({**found["settings"], "seed": None} for found in (first, result)))
+        if changed:
+            raise InputError(
+                f"{path} and {other} must differ by seed alone; found {'; '.join(changed)}. Run one of them again, or "
+                "give it a tag."
+            )
+
+
+def _row(group: Sequence[Result], reading: str) -> Row:
+    first = group[0]
+    tasks = first["scores"]["tasks"]
+    last = [result["scores"]["variants"][reading][-1] for result in group]
+    cost = {name: Number.of(result["cost"][name] for result in group) for name in first["cost"]}
+    return Row(
+        method=first["method"],
+        tag=first["tag"],
+        title=first["title"],
+        seeds=tuple(sorted(result["seed"] for result in group)),
+        given=first["given"],
+        learning_rate=first["settings"]["train"]["learning_rate"],
+        metrics={name: Number.of(result["metrics"][name][reading] for result in group) for name in NAMES},
+        final={task: Number.of(row[index] for row in last) for index, task in enumerate(tasks)},
+        budget=first["budget"],
+        cost={name: number and number.mean for name, number in cost.items()},
+    )
+
+
+def _why(row: Row, reference: Row, reason: str) -> str:
+    mine, theirs = row.budget, reference.budget
+    said = []
+    if mine["trainable_parameters"] == 0:
+        return "trains nothing"
+    share = mine["trainable_parameters"] / theirs["trainable_parameters"] - 1
+    if abs(share) > TOLERANCE:
+        said.append(f"{share:+.0%} trainable parameters ({reason or 'no reason is recorded'})")
+    for name in ("samples", "global_batch"):
+        if mine[name] != theirs[name]:
+            said.append(f"{name.replace('_', ' ')} {mine[name]:,} instead of {theirs[name]:,}")
+    return "; ".join(said)
+
+
+# -- as text -------------------------------------------------------------------------------------------------------
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """All tables, and what their columns mean."""
+    return "\n\n".join([*(_markdown(table) for table in tables), glossary()])
+
+
+def _markdown(table: Table) -> str:
+    protocol = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in table.protocol.items())
+    parts = [f"### {table.benchmark}", f"Reading: {table.reading}. Protocol: {protocol}."]
+    head = ["method", "seeds", *SHOWN, "rate", "parameters", "samples", "batch", "train s", "evaluate s", "MB"]
+    parts.append(_grid(head, [_main(row) for row in table.main]))
+    notes = [f"- {row.label}: {row.why}." for row in table.main if row.why]
+    if notes:
+        parts += [f"Budgets that differ from {REFERENCE}'s:", "\n".join(notes)]
+    parts.append("Score of each task after the last one:")
+    parts.append(_grid(["method", *table.tasks], [[row.label, *map(_cell, row.final.values())] for row in table.main]))
+    if table.strengths:
+        parts.append("Final mean against learning, over strengths:")
+        names = ("learning", "last", "mean", "bwt")
+        rows = [
+            [row.label, len(row.seeds), *(_cell(row.metrics[name]) for name in names)]
+            for group in table.strengths
+            for row in group
+        ]
+        parts.append(_grid(["method", "seeds", *names], rows))
+    return "\n\n".join(parts)
+
+
+def _main(row: Row) -> list[Any]:
+    budget, cost = row.budget, row.cost
+    counts = [f"{budget[name]:,}" for name in ("trainable_parameters", "samples", "global_batch")]
+    costs = [_whole(cost[name]) for name in ("train_seconds", "evaluate_seconds", "peak_memory_mb")]
+    numbers = [_cell(row.metrics[name]) for name in SHOWN]
+    return [row.label, len(row.seeds), *numbers, f"{row.learning_rate:g}", *counts, *costs]
+
+
+def _cell(number: Number | None) -> str:
+    if number is None:
+        return "·"
+    return f"{number.mean:.3f}" + (f" ± {number.sd:.3f}" if number.sd is not None else "")
+
+
+def _whole(value: float | None) -> str:
+    return "·" if value is None else f"{value:,.0f}"
+
+
+def _grid(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def glossary() -> str:
+    """What the columns mean."""
+    lines = [
+        "R[t][i] is the score on task i after training task t, of T tasks; ± is the sample standard deviation over seeds.",
+        *(f"- **{name}**: {FORMULAS[name]}" for name in SHOWN),
+        "- **parameters**: trained in a step, the most of all tasks; **samples**: training rows drawn in all; **batch**:"
+        " rows of an optimiser step",
+        "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: peak resident memory of the process (of the"
+        " GPU where there is one)",
+        *(f"- *{name}*: {meaning}" for name, meaning in READINGS.items()),
+    ]
+    return "\n".join(lines)
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Every row of every table, a line each; means and standard deviations in columns of their own."""
+    stream = io.StringIO()
+    lines = [_flat(table, row) for table in tables for row in table.rows]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return stream.getvalue().rstrip("\n")
+
+
+def _flat(table: Table, row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {"benchmark": table.benchmark, "reading": table.reading, **table.protocol}
+    found |= {"method": row.method, "tag": row.tag, "seeds": len(row.seeds), "learning_rate": row.learning_rate}
+    for name, number in {**row.metrics, **row.final}.items():
+        found[name], found[f"{name}_sd"] = (number.mean, number.sd) if number else (None, None)
+    return {**found, **row.budget, **row.cost, "why": row.why}
+
+
+def as_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """The tables as plain values."""
+    return [dataclasses.asdict(table) for table in tables]
