@@ -18,7 +18,9 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler (default: workers on this machine).")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at once on this machine (default: one a core).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once on this machine (default: one a core).")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder the run folders are made in.")] = Path("runs"),
     results: Annotated[
         Path | None, typer.Option(help="Folder of the results files (default: beside the manifests).")
@@ -92,11 +94,15 @@ class _Display:
         """Show how far the sweep is."""
         from same.engine.watch import duration
 
-        ended = {name: f"done in {duration(seconds)}" if seconds else "done before" for name, seconds in state.done.items()}
+        ended = {
+            name: f"done in {duration(seconds)}" if seconds else "done before" for name, seconds in state.done.items()
+        }
         ended |= {name: f"failed: {reason.splitlines()[-1]}" for name, reason in state.failed.items()}
         for name in [name for name in ended if name not in self._told]:
             self._told.add(name)
-            self.bar.console.print(f"{len(self._told)}/{state.total} {name}: {ended[name]}", highlight=False, markup=False)
+            self.bar.console.print(
+                f"{len(self._told)}/{state.total} {name}: {ended[name]}", highlight=False, markup=False
+            )
         line = "stopping after this step" if state.stopping else ""
         self.bar.update(self._all, total=state.total, completed=len(ended), line=line)
         for cell in state.flying:

@@ -20,7 +20,7 @@ def tables(
         Path | None, typer.Option(help="Folder of the results files (default: beside the manifests).")
     ] = None,
     reading: Annotated[str, typer.Option(help="strict, paper, standard or semantic.")] = "strict",
-    format: Annotated[str, typer.Option(help="markdown, csv or json.")] = "markdown",  # noqa: A002 - the option's name
+    format: Annotated[str, typer.Option(help="markdown, csv or json.")] = "markdown",
     as_json: AsJson = False,
     write: Annotated[
         Path | None, typer.Option(help="Put the markdown between the marks of this file instead of printing it.")
@@ -29,7 +29,8 @@ def tables(
     """Print the tables of a results folder: mean and standard deviation over seeds, budgets, cost, glossary."""
     from same import registry
     from same.engine.results import RESULTS, read_results
-    from same.engine.tables import as_csv, as_json as plain, make_tables
+    from same.engine.tables import as_csv, make_tables
+    from same.engine.tables import as_json as plain
     from same.metrics import READINGS
 
     registry.choose("reading", reading, list(READINGS))

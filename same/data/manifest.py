@@ -136,8 +136,10 @@ class Benchmark:
             ManifestError: it has fewer.
         """
         if count is not None and count > len(self.tasks):
-            raise ManifestError(f"benchmark {self.name} must have as many tasks as asked for; got {count}, it has "
-                f"{len(self.tasks)}. Ask for fewer.")
+            raise ManifestError(
+                f"benchmark {self.name} must have as many tasks as asked for; got {count}, it has "
+                f"{len(self.tasks)}. Ask for fewer."
+            )
         return dataclasses.replace(self, tasks=self.tasks[:count])
 
     @property
@@ -261,7 +263,9 @@ class _Reader(YamlFile):
 
     def _drawable(self, task: Task, place: str, builder: str | None) -> None:
         if builder is None and (task.draws or task.stream):
-            raise self.complaint(place, "leave out draws and stream where there is no builder", task.draws or task.stream)
+            raise self.complaint(
+                place, "leave out draws and stream where there is no builder", task.draws or task.stream
+            )
         if builder is not None and task.draws and task.draws not in (known := registry.names(BUILDERS[builder])):
             raise self.complaint(f"{place}.draws", f"be one of {', '.join(known)}", task.draws)
         if task.stream < 0:

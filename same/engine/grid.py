@@ -1,19 +1,19 @@
 """A grid of training runs, read from a YAML file: benchmarks × methods × seeds, and runs listed one by one.
 
-    title: The comparison on mini-CoIN
-    benchmarks: [mini-coin]
-    methods: [moelora, same]
-    seeds: [0, 1, 2]
-    train_items: 640             # and test_items, tasks, processes, strategy, backbone: as `same train`
-    settings: {log_every: 20}    # of every run, as --set
-    per_method:                  # of one method's runs
-      same: {damping: 0.3}
-    runs:                        # further runs; what one leaves out it takes from above
-      - {method: same, tag: damping=1, settings: {damping: 1.0}, seeds: [0]}
-    order: [seed, benchmark, method]   # the slowest first
-    keep: results                # snapshots of a finished run keep their tables alone
-    tune: {values: [1.0e-3, 2.0e-3], validation_items: 100}   # learning rates to choose from; keys as of Tune
-    tuned: mini-coin             # instead of tune: take what was chosen for another grid
+title: The comparison on mini-CoIN
+benchmarks: [mini-coin]
+methods: [moelora, same]
+seeds: [0, 1, 2]
+train_items: 640             # and test_items, tasks, processes, strategy, backbone: as `same train`
+settings: {log_every: 20}    # of every run, as --set
+per_method:                  # of one method's runs
+  same: {damping: 0.3}
+runs:                        # further runs; what one leaves out it takes from above
+  - {method: same, tag: damping=1, settings: {damping: 1.0}, seeds: [0]}
+order: [seed, benchmark, method]   # the slowest first
+keep: results                # snapshots of a finished run keep their tables alone
+tune: {values: [1.0e-3, 2.0e-3], validation_items: 100}   # learning rates to choose from; keys as of Tune
+tuned: mini-coin             # instead of tune: take what was chosen for another grid
 """
 
 from collections.abc import Iterator, Mapping
@@ -255,7 +255,7 @@ class _Reader(YamlFile):
             for name in ("tasks", "validation_items", "train_items", "seed")
         }
         choices = {"metric": NAMES, "reading": tuple(READINGS), "benchmark": file.benchmarks}
-        texts = {
+        texts: dict[str, Any] = {
             name: self.one_of({"benchmark": file.benchmarks[0]} | dict(given), name, known, "tune")
             for name, known in choices.items()
             if name in given or name == "benchmark"

@@ -77,7 +77,9 @@ class Request:
                 continue
             if not isinstance(value, int) or value < 1:
                 advice = {"processes": "Leave it out for one.", "validation_items": "Leave it out for the test rows."}
-                raise InputError(f"{name} must be a whole number of at least 1; got {value!r}. {advice.get(name, 'Leave it out for all.')}")
+                raise InputError(
+                    f"{name} must be a whole number of at least 1; got {value!r}. {advice.get(name, 'Leave it out for all.')}"
+                )
         registry.choose("strategy", self.strategy, STRATEGIES)
         if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
             raise InputError(f"seed must be a whole number from 0 to {SEEDS - 1}; got {self.seed!r}. Try 0.")

@@ -48,8 +48,12 @@ class _Reader(YamlFile):
         columns = given.get("columns")
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
             raise self.complaint("columns", "be a list of texts", columns)
-        rows = {name: self._row(name, row, len(columns)) for name, row in self.mapping(given.get("rows"), "rows").items()}
-        return Published(**texts, columns=tuple(columns), rows=rows, notes=self.value(given, "notes", str, "the file", ""))
+        rows = {
+            name: self._row(name, row, len(columns)) for name, row in self.mapping(given.get("rows"), "rows").items()
+        }
+        return Published(
+            **texts, columns=tuple(columns), rows=rows, notes=self.value(given, "notes", str, "the file", "")
+        )
 
     def _row(self, name: str, row: Any, count: int) -> list[float | None]:
         if not isinstance(row, list) or len(row) != count or not all(type(n) in (int, float, type(None)) for n in row):

@@ -11,6 +11,7 @@ from same.errors import SnapshotError
 from same.metrics import summarise
 from same.runs import RunFolder, write_json
 
+
 def result_path(results: Path, cell: Cell) -> Path:
     """The file of a run's results."""
     return results / cell.job.benchmark.name / f"{cell.label}-{cell.request.seed}.json"
@@ -93,7 +94,7 @@ def _cost(events: list[dict[str, Any]]) -> dict[str, Any]:
 
     Of a task that was trained before a stop and evaluated after it, the time of training is not recorded.
     """
-    seconds = {name: 0.0 for name in ("train_seconds", "evaluate_seconds")}
+    seconds = dict.fromkeys(("train_seconds", "evaluate_seconds"), 0.0)
     for event in events:
         if event["kind"] == "task_end":
             for name in seconds:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def prune(run: RunFolder) -> None:
         tables = [name for name in about["files"] if name.endswith(".parquet")]
         if len(tables) < len(about["files"]):
             kept = {name: snapshot.file(name).read_bytes() for name in tables}
-            run.write_snapshot(index, lambda path, kept=kept: _write_all(path, kept), task=about["task"], pruned=True)
+            run.write_snapshot(index, partial(_write_all, files=kept), task=about["task"], pruned=True)
 
 
 def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -20,14 +20,14 @@ from distributed import Client, Event, Future, LocalCluster, wait
 
 from same.engine import tuning
 from same.engine.grid import Cell, Grid
-from same.engine.remote import arguments_of, run_cell
 from same.engine.record import is_finished, write_result
+from same.engine.remote import arguments_of, run_cell
 from same.engine.snapshot import prune
 from same.errors import InputError
 
 LOOK_SECONDS = 1.0
 CONNECT_SECONDS = 20
-Show = Callable[["State"], None]
+Show = Callable[["State"], object]
 
 
 @dataclass
@@ -49,7 +49,9 @@ class State:
     stopping: bool = False
 
 
-def sweep(grid: Grid, results: Path, scheduler: str | None = None, workers: int | None = None, show: Show = id) -> State:
+def sweep(
+    grid: Grid, results: Path, scheduler: str | None = None, workers: int | None = None, show: Show = id
+) -> State:
     """Run all cells of a grid that are not finished, tuning first where the grid asks for it.
 
     Args:
@@ -98,7 +100,7 @@ class _Phase:
     state: State
     show: Show
     _stop: str = field(default_factory=lambda: f"stop-{uuid.uuid4().hex}")
-    _flying: dict[Future, tuple[Cell, float]] = field(default_factory=dict)
+    _flying: dict["Future[Any]", tuple[Cell, float]] = field(default_factory=dict)
 
     def run(self, cells: Sequence[Cell], results: Path | None) -> None:
         """Run those that are not finished; results of each are written where there is a folder for them."""
@@ -148,7 +150,7 @@ class _Phase:
         self.state.flying = [cell for cell, _ in self._flying.values()]
         self.show(self.state)
 
-    def _reason(self, future: Future, cell: Cell) -> str | None:
+    def _reason(self, future: "Future[Any]", cell: Cell) -> str | None:
         """Why a run that ended is not finished; None where it is."""
         if future.status != "finished":
             return f"{future.status}: {future.exception() if future.status == 'error' else 'its worker is lost'}"

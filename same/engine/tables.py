@@ -131,7 +131,8 @@ def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Res
     if reference is not None:
         reasons = [group[0][1]["budget_reason"] for group in found]
         rows = [
-            dataclasses.replace(row, why=_why(row, reference, reason)) for row, reason in zip(rows, reasons, strict=True)
+            dataclasses.replace(row, why=_why(row, reference, reason))
+            for row, reason in zip(rows, reasons, strict=True)
         ]
     return Table(first["benchmark"], protocol, reading, tuple(first["scores"]["tasks"]), tuple(rows))
 
@@ -139,7 +140,8 @@ def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Res
 def _check_settings(group: Sequence[tuple[Path, Result]]) -> None:
     (path, first), *others = group
     for other, result in others:
-        changed = differences(*({**found["settings"], "seed": None} for found in (first, result)))
+        ours, theirs = ({**found["settings"], "seed": None} for found in (first, result))
+        changed = differences(ours, theirs)
         if changed:
             raise InputError(
                 f"{path} and {other} must differ by seed alone; found {'; '.join(changed)}. Run one of them again, or "
@@ -162,7 +164,7 @@ def _row(group: Sequence[Result], reading: str) -> Row:
         metrics={name: Number.of(result["metrics"][name][reading] for result in group) for name in NAMES},
         final={task: Number.of(row[index] for row in last) for index, task in enumerate(tasks)},
         budget=first["budget"],
-        cost={name: number and number.mean for name, number in cost.items()},
+        cost={name: number.mean if number else None for name, number in cost.items()},
     )
 
 
@@ -236,12 +238,12 @@ def _grid(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 def glossary() -> str:
     """What the columns mean."""
     lines = [
-        "R[t][i] is the score on task i after training task t, of T tasks; ± is the sample standard deviation over seeds.",
+        "R[t][i] is the score on task i after training task t, of T tasks; ± is the standard deviation over seeds.",
         *(f"- **{name}**: {FORMULAS[name]}" for name in SHOWN),
-        "- **parameters**: trained in a step, the most of all tasks; **samples**: training rows drawn in all; **batch**:"
-        " rows of an optimiser step",
-        "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: peak resident memory of the process (of the"
-        " GPU where there is one)",
+        "- **parameters**: trained in a step, the most of all tasks; **samples**: training rows drawn in all; "
+        "**batch**: rows of an optimiser step",
+        "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: peak memory of the process "
+        "(of the GPU where there is one)",
         *(f"- *{name}*: {meaning}" for name, meaning in READINGS.items()),
     ]
     return "\n".join(lines)

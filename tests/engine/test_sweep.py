@@ -1,0 +1,107 @@
+"""A sweep over real Dask workers: a lost one, a failing run, what is finished, an interrupt, one's own scheduler."""
+
+import os
+import signal
+
+import psutil
+import pytest
+import yaml
+from distributed import LocalCluster
+
+from same.engine.grid import load_grid
+from same.engine.results import read_results
+from same.engine.sweep import sweep
+from same.errors import InputError
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+
+
+@pytest.fixture
+def grid(ask, data, checkpoint, tmp_path):
+    """Read a grid over the small benchmark."""
+
+    def load(**content):
+        path = tmp_path / "grid.yaml"
+        shared = {"benchmarks": [str(data / "colours.yaml")], "checkpoint": str(checkpoint), "keep": "results"}
+        path.write_text(yaml.safe_dump({**shared, "settings": {"batch_size": 4, "log_every": 1}, **content}))
+        return load_grid(path, tmp_path / "runs")
+
+    return load
+
+
+def trainers():
+    """Processes of runs, begun by workers of this process."""
+    return [process for process in psutil.Process().children(recursive=True) if "same.cli" in process.cmdline()]
+
+
+def once_started(act):
+    """Act once, when a run has recorded its start."""
+    acted = []
+
+    def show(state):
+        if not acted and any(cell.job.folder.events("start") for cell in state.flying):
+            acted.append(act)
+            act()
+
+    return show, acted
+
+
+def test_a_lost_worker_loses_no_run_and_a_failing_run_stops_no_other(grid, tmp_path):
+    asked = grid(
+        runs=[
+            {"method": "lora", "settings": {"epochs": 20}},
+            {"method": "lora", "tag": "high", "settings": {"learning_rate": 1.0e30}},
+            {"method": "zero_shot"},
+        ],
+        tasks=2,
+    )
+
+    def kill():
+        worker = trainers()[0].parent()
+        assert worker is not None
+        worker.kill()
+
+    show, killed = once_started(kill)
+    state = sweep(asked, tmp_path / "results", workers=1, show=show)
+    assert killed
+    assert set(state.done) == {"colours/lora-0", "colours/zero_shot-0"}
+    assert list(state.failed) == ["colours/lora@high-0"]
+    assert "loss must stay finite" in state.failed["colours/lora@high-0"]
+    assert [path.name for path, _ in read_results(tmp_path / "results")] == ["lora-0.json", "zero_shot-0.json"]
+    assert len(asked.cells[0].job.folder.events("start")) == 1  # it went on by itself and was taken up
+    assert asked.cells[0].job.folder.snapshot(0).manifest()["pruned"]
+
+
+def test_an_interrupt_stops_the_runs_and_the_same_sweep_goes_on_at_a_scheduler(grid, tmp_path):
+    asked = grid(methods=["lora"], tasks=1)
+    show, asked_to_stop = once_started(lambda: os.kill(os.getpid(), signal.SIGINT))
+    state = sweep(asked, tmp_path, workers=1, show=show)
+    assert asked_to_stop
+    assert state.stopping
+    assert not state.done
+    assert not state.failed
+    assert [event["kind"] for event in asked.cells[0].job.folder.events()][-1] == "interrupted"
+    assert trainers() == []
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        state = sweep(asked, tmp_path, scheduler=cluster.scheduler_address)
+    assert list(state.done) == ["colours/lora-0"]
+    assert len(asked.cells[0].job.folder.events("start")) == 2
+    state = sweep(asked, tmp_path, workers=1)
+    assert state.done == {"colours/lora-0": 0.0}
+    assert len(asked.cells[0].job.folder.events("start")) == 2
+
+
+def test_a_rate_is_chosen_on_validation_rows_before_the_runs(grid, tmp_path):
+    tune = {"values": [1.0e-3, 1.0e30], "tasks": 1, "validation_items": 4}
+    asked = grid(methods=["zero_shot", "lora"], tasks=1, tune=tune)
+    state = sweep(asked, tmp_path)
+    assert list(state.failed) == ["colours/lora@learning_rate=1e+30-0"]
+    found = {result["method"]: result for _, result in read_results(tmp_path)}
+    assert found["lora"]["settings"]["train"]["learning_rate"] == 1.0e-3
+    assert found["lora"]["tuning"]["scores"]["1e+30"] is None
+    assert found["zero_shot"]["tuning"] is None
+
+
+def test_a_scheduler_that_is_none_is_named(grid, tmp_path):
+    with pytest.raises(InputError, match=r"--scheduler must be the address.*nowhere://host"):
+        sweep(grid(methods=["lora"]), tmp_path, scheduler="nowhere://host:1")
