@@ -76,9 +76,9 @@ class Request:
             if value is None and name != "processes":
                 continue
             if not isinstance(value, int) or value < 1:
-                advice = {"processes": "Leave it out for one.", "validation_items": "Leave it out for the test rows."}
+                instead = {"processes": "one", "validation_items": "the test rows"}.get(name, "all")
                 raise InputError(
-                    f"{name} must be a whole number of at least 1; got {value!r}. {advice.get(name, 'Leave it out for all.')}"
+                    f"{name} must be a whole number of at least 1; got {value!r}. Leave it out for {instead}."
                 )
         registry.choose("strategy", self.strategy, STRATEGIES)
         if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
