@@ -54,7 +54,7 @@ def result(cell: Cell) -> dict[str, Any]:
     environment = {key: value for key, value in config["environment"].items() if key != "request"}
     kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward", "errors")}
     given = {key: value for key, value in job.request.settings.items() if key != "checkpoint"}
-    about = {key: getattr(job.method, key, "") for key in ("title", "paper", "notes", "budget_reason")}
+    about = {key: getattr(job.method, key) for key in ("title", "paper", "notes", "budget_reason")}
     return {
         **{name: config[name] for name in names},
         "tag": cell.tag,
@@ -80,13 +80,14 @@ def _rounded(value: Any) -> Any:
 
 
 def _budget(events: list[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Trainable parameters of a step (the most of all tasks), rows drawn and steps over all tasks."""
-    trained = [event["trainable"] for event in events if event["kind"] == "parameters"]
+    """Trainable parameters, also those of the expert methods by default, rows drawn and steps over all tasks."""
+    counted = next(event for event in reversed(events) if event["kind"] == "budget")
+    trained = {"trainable_parameters": counted["trainable"], "experts_parameters": counted["experts"]}
     starts = {event["task"]: event for event in events if event["kind"] == "task_start"}
     steps = sum(event["steps"] for event in starts.values())
     samples = sum(event["rows"] for event in starts.values() if event["steps"]) * settings["train"]["epochs"]
     batch = settings["train"]["batch_size"]
-    return {"trainable_parameters": max(trained, default=0), "samples": samples, "steps": steps, "global_batch": batch}
+    return {**trained, "samples": samples, "steps": steps, "global_batch": batch}
 
 
 def _cost(events: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ Result = Mapping[str, Any]
 TOLERANCE = 0.02
 """Share by which trainable parameters may differ before a table says why."""
 REFERENCE = "moelora"
-"""The method whose budget the others are matched to."""
+"""The method whose samples and batch the others are matched to; parameters are to those of its default size."""
 SHOWN = ("last", "mean", "learning", "bwt", "forgetting", "fwt")
 
 
@@ -173,7 +173,7 @@ def _why(row: Row, reference: Row, reason: str) -> str:
     said = []
     if mine["trainable_parameters"] == 0:
         return "trains nothing"
-    share = mine["trainable_parameters"] / theirs["trainable_parameters"] - 1
+    share = mine["trainable_parameters"] / mine["experts_parameters"] - 1
     if abs(share) > TOLERANCE:
         said.append(f"{share:+.0%} trainable parameters ({reason or 'no reason is recorded'})")
     for name in ("samples", "global_batch"):
@@ -240,7 +240,7 @@ def glossary() -> str:
     lines = [
         "R[t][i] is the score on task i after training task t, of T tasks; ± is the standard deviation over seeds.",
         *(f"- **{name}**: {FORMULAS[name]}" for name in SHOWN),
-        "- **parameters**: trained in a step, the most of all tasks; **samples**: training rows drawn in all; "
+        "- **parameters**: those trained; **samples**: training rows drawn in all; "
         "**batch**: rows of an optimiser step",
         "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: peak memory of the process "
         "(of the GPU where there is one)",
