@@ -1,0 +1,148 @@
+"""Tables of results files: means over seeds, what must not be mixed, why budgets differ, the printed form."""
+
+import csv
+import io
+
+import pytest
+
+from same.cli.tables import BEGIN, END, document
+from same.engine.published import read_published
+from same.engine.results import MANIFESTS, RESULTS, read_results
+from same.engine.tables import as_csv, as_json, make_tables, markdown
+from same.errors import InputError
+from same.metrics import READINGS, summarise
+from same.runs import write_json
+
+
+def result(method, seed, rows, tag="", parameters=1000, samples=60, rate=0.001, **train):
+    """A results file's content, with the same matrix in every reading; semantic is a tenth higher."""
+    tasks = ["one", "two"]
+    higher = [[None if value is None else value + 0.1 for value in row] for row in rows]
+    variants = {name: higher if name == "semantic" else rows for name in READINGS}
+    nothing = {name: [0.0, 0.0] for name in READINGS}
+    forward = {name: [None, 0.05] for name in READINGS}
+    scores = {"tasks": tasks, "variants": variants, "zero_shot": nothing, "forward": forward, "errors": []}
+    train = {"learning_rate": rate, "epochs": 1, "batch_size": 4, **train}
+    return {
+        "benchmark": "mini-coin",
+        "method": method,
+        "seed": seed,
+        "tag": tag,
+        "title": method.upper(),
+        "budget_reason": "it has its reasons" if parameters > 1000 else "",
+        "given": {},
+        "settings": {"data": "d0", "train_items": 30, "backbone": {"name": "tiny", "digest": "b0"}, "train": train}
+        | {"seed": seed},
+        "scores": scores,
+        "metrics": summarise(scores),
+        "budget": {"trainable_parameters": parameters, "experts_parameters": 1000, "samples": samples, "steps": 15}
+        | {"global_batch": 4},
+        "cost": {"train_seconds": 10.0 + seed, "evaluate_seconds": 2.0, "peak_memory_mb": 700, "starts": 1},
+    }
+
+
+MOELORA = [result("moelora", seed, [[0.6, None], [0.2 + 0.2 * seed, 0.8]]) for seed in (0, 1)]
+BIG = result("big", 0, [[0.5, None], [0.5, 0.7]], parameters=1500, samples=90)
+STRONG = result("moelora", 0, [[0.4, None], [0.4, 0.4]], tag="rate=0.0001", rate=0.0001)
+
+GOLDEN = """
+### mini-coin
+
+Reading: strict. Protocol: data d0, train items 30, backbone tiny b0.
+
+| method | seeds | last | mean | learning | bwt | forgetting | fwt | rate | parameters | samples | batch | train s | evaluate s | MB |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| big | 1 | 0.600 | 0.550 | 0.600 | 0.000 | 0.000 | 0.050 | 0.001 | 1,500 | 90 | 4 | 10 | 2 | 700 |
+| moelora | 2 | 0.550 ± 0.071 | 0.575 ± 0.035 | 0.700 ± 0.000 | -0.300 ± 0.141 | 0.300 ± 0.141 | 0.050 ± 0.000 | 0.001 | 1,000 | 60 | 4 | 10 | 2 | 700 |
+
+Budgets that differ from moelora's:
+
+- big: +50% trainable parameters (it has its reasons); samples 90 instead of 60.
+
+Score of each task after the last one:
+
+| method | one | two |
+| --- | ---: | ---: |
+| big | 0.500 | 0.700 |
+| moelora | 0.300 ± 0.141 | 0.800 ± 0.000 |
+
+Final mean against learning, over strengths:
+
+| method | seeds | learning | last | mean | bwt |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| moelora@rate=0.0001 | 1 | 0.400 | 0.400 | 0.400 | 0.000 |
+| moelora | 2 | 0.700 ± 0.000 | 0.550 ± 0.071 | 0.575 ± 0.035 | -0.300 ± 0.141 |
+
+""".lstrip()  # noqa: E501 - as it is printed
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A results folder."""
+    for found in (*MOELORA, BIG, STRONG):
+        path = tmp_path / "mini-coin" / f"{found['method']}@{found['tag']}-{found['seed']}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, found)
+    return tmp_path
+
+
+def test_the_printed_form(folder):
+    text = markdown(make_tables(read_results(folder)))
+    assert text.startswith(GOLDEN)
+    glossary = text.removeprefix(GOLDEN)
+    assert "- **bwt**: sum over i < T of (R[T][i] − R[i][i]), divided by T − 1" in glossary
+    assert "*strict*" in glossary
+
+
+def test_a_reading_is_chosen(folder):
+    (strict,), (semantic,) = (make_tables(read_results(folder), name) for name in ("strict", "semantic"))
+    ours, theirs = (table.main[0].metrics["last"] for table in (strict, semantic))
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.mean == pytest.approx(ours.mean + 0.1)
+
+
+def test_seeds_that_differ_in_more_than_the_seed_are_refused(folder):
+    write_json(folder / "mini-coin/moelora@-1.json", result("moelora", 1, [[0.6, None], [0.2, 0.8]], epochs=2))
+    with pytest.raises(InputError, match=r"(?s)moelora@-0\.json and .*moelora@-1\.json.*train\.epochs: 1 → 2"):
+        make_tables(read_results(folder))
+
+
+def test_another_protocol_has_a_table_of_its_own(folder):
+    other = result("lora", 0, [[0.6, None], [0.2, 0.8]])
+    other["settings"]["train_items"] = 99
+    write_json(folder / "mini-coin/lora-0.json", other)
+    tables = make_tables(read_results(folder))
+    assert sorted(table.protocol["train_items"] for table in tables) == [30, 99]
+
+
+def test_csv_and_json_hold_means_and_deviations_of_every_row(folder):
+    tables = make_tables(read_results(folder))
+    rows = {(row["method"], row["tag"]): row for row in csv.DictReader(io.StringIO(as_csv(tables)))}
+    assert set(rows) == {("moelora", ""), ("moelora", "rate=0.0001"), ("big", "")}
+    assert float(rows["moelora", ""]["last"]) == pytest.approx(0.55)
+    assert float(rows["moelora", ""]["last_sd"]) == pytest.approx(0.0707, abs=1e-4)
+    assert rows["big", ""]["last_sd"] == ""
+    plain = as_json(tables)[0]["rows"]
+    assert {row["method"]: row["metrics"]["bwt"]["mean"] for row in plain if not row["tag"]} == {
+        "moelora": pytest.approx(-0.3),
+        "big": 0.0,
+    }
+
+
+def test_published_numbers_stand_apart_and_average_as_printed(folder):
+    text = document(folder)
+    assert text.count("#### Published, another protocol") == 1
+    ours, published = text.split("#### Published, another protocol")
+    assert "66.82" in published
+    assert "66.82" not in ours
+    for table in read_published():
+        if len(table.columns) > 4:
+            for *values, mean in table.rows.values():
+                assert sum(v for v in values if v is not None) / len(values) == pytest.approx(mean, abs=0.011)
+
+
+def test_the_comparison_page_is_what_the_results_files_say():
+    page = (MANIFESTS.parent / "docs/comparison.md").read_text(encoding="utf-8")
+    shown = page.partition(BEGIN)[2].partition(END)[0].strip()
+    assert shown == document(RESULTS)
