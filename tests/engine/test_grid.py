@@ -66,7 +66,7 @@ def test_a_run_takes_what_it_leaves_out_from_its_method_and_from_the_file(load):
         ({"benchmarks": ["mini-con"]}, ["mini-con", "mini-coin"]),
         ({"seeds": [0, 0]}, ["seeds", "nothing twice"]),
         ({"seeds": ["0"]}, ["seeds", "whole numbers"]),
-        ({"methdos": ["lora"]}, ["methdos", "Did you mean methods?"]),
+        ({"method": ["lora"]}, ["method", "Did you mean methods?"]),
         ({"keep": "some"}, ["keep", "all, results"]),
         ({"order": ["seed"]}, ["order", "seed, benchmark, method"]),
         ({"per_method": {"loraa": {}}}, ["per_method", "loraa"]),
