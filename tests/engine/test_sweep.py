@@ -93,7 +93,8 @@ def test_an_interrupt_stops_the_runs_and_the_same_sweep_goes_on_at_a_scheduler(g
 
 def test_a_rate_is_chosen_on_validation_rows_before_the_runs(grid, tmp_path):
     tune = {"values": [1.0e-3, 1.0e30], "tasks": 1, "validation_items": 4}
-    asked = grid(methods=["zero_shot", "lora"], tasks=1, tune=tune)
+    settings = {"batch_size": 4, "log_every": 1, "epochs": 3}
+    asked = grid(methods=["zero_shot", "lora"], tasks=1, settings=settings, tune=tune)
     state = sweep(asked, tmp_path)
     assert list(state.failed) == ["colours/lora@learning_rate=1e+30-0"]
     found = {result["method"]: result for _, result in read_results(tmp_path)}
