@@ -21,6 +21,7 @@ from same.data.manifest import load_benchmark
 from same.engine.job import TrainConfig, make_config, place_settings
 from same.errors import InputError
 from same.methods._base import Method, Needs
+from same.tuner.observe import moe_layers
 
 GIGABYTE = 1e9
 ROOM = 0.9  # of a GPU's memory; the rest goes to fragments and the runtime
@@ -252,12 +253,14 @@ class _Planner:
             weights += 2 * self.weights / max(1, self._blocks())
         adapter = self.adapter / gpus if strategy == "fsdp" else self.adapter
         shared = 1 if strategy == "ddp" else gpus
-        moments = {"adamw": 2.0, "sgd": 0.0, "adamw_8bit": 0.5}[self.train.optimizer]
+        moments = {"adamw": 2.0, "sgd": 0.0, "adamw_8bit": 0.5}[self.train.optimizer] * self.adapter
+        if self.train.optimizer == "adamw_8bit":  # but 32 bits for routers
+            moments += 1.5 * sum(layer.router.nbytes for layer in moe_layers(self.model).values())
         sizes = {
             "weights": weights,
             "adapter": adapter,
             "gradients": self.adapter / shared,
-            "optimiser": self.adapter * moments / shared,
+            "optimiser": moments / shared,
             "statistics": needs.device,
             "activations": traced.saved,
             "logits": traced.logits,

@@ -30,6 +30,7 @@ from same.engine.updates import Updates, updates_for
 from same.errors import RunFailed
 from same.methods._base import ROWS, Batch, Step, TaskContext
 from same.runs import RunFolder
+from same.tuner.observe import moe_layers
 
 SEED_STRIDE = 10_007  # keeps the random streams of (seed, task) pairs apart
 
@@ -134,7 +135,8 @@ class TaskTrainer:
         method.begin_task(task)
         parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
         rate = self.config.learning_rate * method.rate
-        optimizer = make_optimizer(parameters, replace(self.config, learning_rate=rate))
+        routers = [layer.router for layer in moe_layers(session.model).values()]
+        optimizer = make_optimizer(parameters, replace(self.config, learning_rate=rate), routers)
         warmup = math.ceil(self.config.warmup_ratio * self.steps)
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.steps)
         index = 0

@@ -16,7 +16,8 @@ from same.engine.snapshot import ADAPTER
 from same.engine.trainer import train
 from same.errors import InputError
 from same.methods._base import TaskContext
-from same.tuner import MoELoraConfig
+from same.methods._groups import InputGroup
+from same.tuner import MoELoraConfig, MoELoraLinear
 from same.tuner.observe import moe_layers
 
 needs_bitsandbytes = pytest.mark.skipif(
@@ -124,6 +125,43 @@ def test_every_optimiser_moves_weights_between_the_hooks_of_a_method(name):
     before, after = seen
     assert (after < before).all()
     assert torch.equal(resting, torch.ones(128, 128))
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("keep", [True, False])
+def test_rows_at_rest_and_their_moments_stay_with_moments_in_8_bits(keep):
+    """Of a router of 16 × 300 numbers no block of 256 belongs to one expert, so its moments are in float32."""
+    torch.manual_seed(0)
+    sizes = {"num_experts": 16, "r": 16}
+    layer = MoELoraLinear(torch.nn.Linear(300, 40), "default", MoELoraConfig(target_modules=["any"], **sizes))
+    group = InputGroup([layer])
+    parameters = [parameter for parameter in layer.parameters() if parameter is not layer.base_layer.weight]
+    settings = TrainConfig(optimizer="adamw_8bit", learning_rate=0.1, weight_decay=0.3)
+    optimizer = make_optimizer(parameters, settings, [layer.router])
+
+    def step():
+        optimizer.zero_grad()
+        layer(torch.randn(20, 300)).square().sum().backward()
+        group.rest_gradients_()
+        group.remember(optimizer, updates=False)
+        optimizer.step()
+        group.scale_updates_(optimizer)
+
+    def held(expert):
+        rows = [layer.router.detach()[expert], *(optimizer.state[layer.router][f"state{i}"][expert] for i in (1, 2))]
+        factors = [layer.experts_a[expert], layer.experts_b[expert]]
+        moments = [optimizer.state[factor][f"state{i}"] for factor in factors for i in (1, 2)]
+        return [value.clone() for value in (*rows, *factors, *moments)]
+
+    step()
+    group.set_active(0, torch.arange(16) % 2 == 0, keep=keep)
+    before = [held(expert) for expert in range(16)]
+    step()
+    for expert, old in enumerate(before):
+        still = [torch.equal(a, b) for a, b in zip(old, held(expert), strict=True)]
+        assert set(still) == {expert % 2 == 1}
+    assert optimizer.state[layer.router]["state1"].dtype == torch.float32
+    assert optimizer.state[layer.experts_a[0]]["state1"].dtype == torch.uint8
 
 
 def test_same_trains_with_plain_gradient_descent(ask, tmp_path):
