@@ -246,6 +246,7 @@ def resolve(request: Request) -> Job:
             f"Use --set batch_size={max(1, train.batch_size // share) * share}."
         )
     _check_strategy(request, method, method_config)
+    _check_cut(request, train)
     packed = backbone.layout(backbone_config).packed
     if packed and getattr(method_config, "routing", "token") == "sample":
         raise InputError(
@@ -274,6 +275,18 @@ def _check_strategy(request: Request, method: type[Method], config: MethodConfig
             "strategy zero2 must leave finished updates alone: DeepSpeed's optimiser holds them in flat pieces of many "
             f"parameters; {request.method} edits them after the step ({', '.join(instead)}). Use {choice}, or "
             "--strategy fsdp, which does all of it exactly."
+        )
+
+
+def _check_cut(request: Request, train: TrainConfig) -> None:
+    """Refuse what was never seen to work on parameters that are cut over processes."""
+    untested = {"compile": ("true", "false"), "optimizer": ("adamw_8bit", "adamw")}
+    asked = [name for name, (value, _) in untested.items() if str(getattr(train, name)).lower() == value]
+    if request.strategy == "fsdp" and asked:
+        value, instead = untested[asked[0]]
+        raise InputError(
+            f"strategy fsdp must have {asked[0]}={instead}: parameters that are cut over processes were never seen to "
+            f"work with {value}; got {asked[0]}={value}. Use --set {asked[0]}={instead}, or --strategy ddp."
         )
 
 

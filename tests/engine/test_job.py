@@ -4,6 +4,8 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from typing import Literal
 
 import pytest
@@ -104,6 +106,15 @@ def test_zero2_refuses_what_edits_finished_updates_and_offers_gradients(ask, tmp
 )
 def test_zero2_takes_what_edits_gradients_only(ask, tmp_path, method, given):
     assert resolve(ask(tmp_path, method, 2, strategy="zero2", **given)).request.strategy == "zero2"
+
+
+@pytest.mark.parametrize(("name", "value", "instead"), [("compile", True, False), ("optimizer", "adamw_8bit", "adamw")])
+def test_what_was_never_seen_to_work_on_cut_parameters_is_refused(ask, tmp_path, name, value, instead, monkeypatch):
+    installed = module_from_spec(ModuleSpec("bitsandbytes", None))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", installed)
+    with pytest.raises(InputError, match=f"strategy fsdp must have {name}={str(instead).lower()}:"):
+        resolve(ask(tmp_path, "same", 2, strategy="fsdp", **{name: value}))
+    assert resolve(ask(tmp_path, "same", 2, **{name: value})).request.strategy == "ddp"
 
 
 def test_zero2_without_deepspeed_is_refused_before_anything_is_written(ask, tmp_path, monkeypatch):
