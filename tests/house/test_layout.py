@@ -49,6 +49,21 @@ def test_light_imports_leave_torch_out(module: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_maths_need_nothing_of_the_model_ecosystem() -> None:
+    program = (
+        "import sys, importlib, pkgutil\n"
+        "absent = ('transformers', 'peft', 'accelerate', 'datasets', 'tokenizers', 'safetensors', 'pandas')\n"
+        "sys.modules |= dict.fromkeys(absent)  # as where they are not installed\n"
+        "import same.maths\n"
+        "names = [found.name for found in pkgutil.iter_modules(same.maths.__path__)]\n"
+        "modules = [importlib.import_module('same.maths.' + name) for name in names]\n"
+        "print(len(modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 7
+
+
 @cache
 def plugin_names() -> dict[str, set[str]]:
     benchmarks = {path.stem for path in (ROOT / "data_manifests").glob("*.yaml")}

@@ -73,13 +73,19 @@ def test_same_plus_moves_old_outputs_less_than_moelora(make_method, train, weigh
     assert drift["same_plus"][1] < 0.5 * drift["moelora"][1]
 
 
-def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(make_method, train, weights):
-    """Plain SGD, one step: ΔA_i and ΔW_G are −lr·G P² (both sides), ΔB_i is −lr·G (C_z/μ_z + I)⁻¹ with the new A_i."""
+@pytest.mark.parametrize(("apply_to", "sides"), [("gradient", 1), ("update", 1), ("coordinates", 1), ("both", 2)])
+def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(
+    apply_to, sides, make_method, train, weights
+):
+    """Plain SGD, one step: ΔA_i and ΔW_G are −lr·G P (on both sides P²), ΔB_i is −lr·G (C_z/μ_z + I)⁻¹.
+
+    C_z is of the new A_i, but on gradients, which come before it, of the old one.
+    """
 
     def sgd(parameters):
         return torch.optim.SGD(parameters, lr=0.1)
 
-    method = make_method("same_plus", **QUIET)
+    method = make_method("same_plus", apply_to=apply_to, **QUIET)
     plain = make_method("same_plus", gain="none", curvature_on="none", **QUIET)
     train(plain, 0)
     train(method, 0)
@@ -96,11 +102,11 @@ def test_one_step_follows_the_equations_layer_by_layer_and_expert_by_expert(make
         for name in [n for n in method.layers if method.input_key(n) == key]:
             old, loose, kept = (factors(method, w, name) for w in (before, free, held))
             for i in (0, 1):  # router, A
-                found, expected = (kept[i] - old[i]).double(), (loose[i] - old[i]).double() @ scaling @ scaling
+                found = (kept[i] - old[i]).double()
+                expected = (loose[i] - old[i]).double() @ torch.linalg.matrix_power(scaling, sides)
                 torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
-            expected = scale_output_factors(
-                (loose[2] - old[2]).double(), kept[1].double(), root, method.config.output_damping
-            )
+            inputs = (old if apply_to == "gradient" else kept)[1].double()
+            expected = scale_output_factors((loose[2] - old[2]).double(), inputs, root, method.config.output_damping)
             torch.testing.assert_close((kept[2] - old[2]).double(), expected, rtol=1e-3, atol=1e-6)
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from same.tuner.kernel import mix, project, routing_weights
@@ -52,6 +54,32 @@ def test_kernel_equals_the_loop_over_experts_with_its_gradients(top_k, experts):
     theirs = loop(x, base, router, a, b, 1.7, top_k, chosen)
     torch.testing.assert_close(ours, theirs)
     weight = torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view_as(ours)
+    expected = torch.autograd.grad((theirs * weight).sum(), leaves)
+    torch.testing.assert_close(torch.autograd.grad((ours * weight).sum(), leaves), expected)
+
+
+@given(
+    sizes=st.tuples(*[st.integers(1, 5)] * 4),  # tokens, width, outputs, experts
+    rank=st.integers(1, 9),
+    chosen=st.integers(0, 2**5 - 1),
+    top_k=st.none() | st.integers(1, 6),
+)
+@settings(max_examples=60, deadline=None)
+def test_kernel_equals_the_loop_for_any_shape(sizes, rank, chosen, top_k):
+    """One token, one expert, ranks above both widths, any experts at rest, more of them asked for than there are."""
+    tokens, width, outputs, count = sizes
+    generator = torch.Generator().manual_seed(rank)
+
+    def leaf(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+    active = [i for i in range(count) if chosen >> i & 1] or [0]
+    x, base, router = leaf(tokens, width), leaf(tokens, outputs), leaf(count, width)
+    a, b = ([leaf(*shape) for _ in active] for shape in ((rank, width), (outputs, rank)))
+    ours = moe_lora(x, base, router, a, b, scaling=0.7, top_k=top_k, experts=torch.tensor(active))
+    theirs = loop(x, base, router, a, b, 0.7, top_k, torch.tensor(active))
+    torch.testing.assert_close(ours, theirs)
+    leaves, weight = [x, base, router, *a, *b], torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view_as(ours)
     expected = torch.autograd.grad((theirs * weight).sum(), leaves)
     torch.testing.assert_close(torch.autograd.grad((ours * weight).sum(), leaves), expected)
 

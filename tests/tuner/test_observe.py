@@ -122,17 +122,23 @@ def test_nothing_is_counted_outside(model, make_batch):
     assert torch.equal(observation.tokens, counted)
 
 
-def test_recomputing_the_forward_in_backward_counts_once(model, make_batch):
+@pytest.mark.parametrize("storage", ["exact", "nystrom", "frequent_directions", "incremental"])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputing_the_forward_in_backward_counts_once_with_the_same_bits(reentrant, storage, model, make_batch):
     batch = make_batch()
-    plain = observed(model, batch)
+    settings = CovarianceSettings(storage, exact_max_dim=0, sketch_size=4, token_stride=3)
+    plain = observed(model, batch, covariance=settings)
     model.train()
     model.enable_input_require_grads()
-    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
-    observation = Observation(model, input_key, covariance=EXACT)
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": reentrant})
+    observation = Observation(model, input_key, covariance=settings)
     with observation.watching(batch["attention_mask"]):
         loss = model(**batch).loss
     loss.backward()
-    assert_same(observation, plain)
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in observation.state_dict().items())
+    for key, tracker in plain.trackers.items():
+        counted = observation.trackers[key].state_dict()
+        assert all(torch.equal(counted[name], value) for name, value in tracker.state_dict().items())
 
 
 def test_reduce_sums_over_processes(model, make_batch):
