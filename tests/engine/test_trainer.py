@@ -120,6 +120,16 @@ def test_accumulating_gradients_gives_the_same_adapter(ask, finished, tmp_path):
     assert losses[0][:2] == pytest.approx(losses[1][:2], rel=1e-4)
 
 
+@pytest.mark.slow
+def test_accumulating_gradients_counts_and_constrains_the_same(ask, tmp_path):
+    given = {"num_experts": 2, "rank": 2, "audit": False, "freeze_every": 1, "learning_rate": 1e-3}
+    runs = [train(ask(tmp_path, "same_plus", gradient_accumulation=parts, **given)) for parts in (1, 2)]
+    weights, others = map(adapter, runs)
+    assert all(abs(weights[name] - others[name]).max() < 1e-4 for name in weights)
+    state, counted = (load_file(run.snapshot(2).file("method_state.safetensors")) for run in runs)
+    assert all(counted[name] == pytest.approx(value, rel=1e-3, abs=1e-3) for name, value in state.items())
+
+
 def test_a_damaged_snapshot_is_named_before_anything_is_trained(ask, copied):
     shutil.rmtree(copied.snapshot(2).path)
     path = copied.snapshot(1).path / "adapter" / "adapter_model.safetensors"
@@ -181,8 +191,9 @@ def test_without_training_every_stage_scores_as_the_backbone(ask, tmp_path):
         assert rows[2] == scores["zero_shot"][variant]
 
 
-def test_half_precision_trains(ask, tmp_path):
-    run = train(ask(tmp_path, precision="bf16"))
+@pytest.mark.parametrize("method", ["lora", "same_plus"])
+def test_half_precision_trains(method, ask, tmp_path):
+    run = train(ask(tmp_path, method, precision="bf16"))
     assert run.finished() == 3
     assert all(weight.dtype == "float32" for weight in adapter(run).values())
 
