@@ -184,7 +184,8 @@ def _check_images(file: Path, images: Path, rows: Dataset, shelf: Shelf, benchma
         names = ", ".join(os.path.relpath(image, images.absolute()) for image in list(missing)[:3])
         raise DataError(
             f"{file}: row {next(iter(first.values()))}: image must be a file in {images}; "
-            f"{len(missing)} of {wanted} images are missing, first {names}. {advice(benchmark)}"
+            f"{len(missing)} of {wanted} images are missing, first {names}. {advice(benchmark)} "
+            "--allow-missing leaves such rows out."
         )
 
 
@@ -192,7 +193,8 @@ def advice(benchmark: Benchmark) -> str:
     """What helps where files of a benchmark are missing or damaged."""
     if benchmark.builder:
         return f"Remove the folder and run `same prepare --benchmark {benchmark.name}`."
-    return f"Complete the download of {benchmark.title}."
+    place = f" ({url})" if benchmark.sources and (url := benchmark.sources[0].url) else ""
+    return f"Complete the download of {benchmark.title}{place}."
 
 
 def _arrow(benchmark: Benchmark, task: Task, root: Path, split: str) -> Dataset:

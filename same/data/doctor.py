@@ -13,7 +13,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from same import registry
@@ -27,6 +27,9 @@ from same.errors import DataError
 ERROR, WARNING = "error", "warning"
 SHOWN = 3
 """Of each fault so many cases are named; all are counted."""
+
+MENDING = ("Mend the file.", "Mend the test file.", "Download it again.")
+"""What errors advise; the report does so once, at its end."""
 
 _TIMED = 32  # pictures read to see how long one takes
 _THREADS = 16
@@ -71,7 +74,12 @@ class Report:
     Args:
         ready: whether training could start.
         gigabytes_free, gigabytes_needed: on the disk of the files; needed are the Arrow files of the rows.
-        seconds_a_pass: to read every training row's picture once, in one process; None where none can be read.
+        seconds: that the examination took.
+        seconds_to_start: to read and check all rows once more, as the first start of training does before it keeps
+            them as Arrow files.
+        seconds_a_pass: to read every training row's picture once, in one process, whatever the model takes; None where
+            none can be read.
+        advice: what helps where files are missing or damaged.
     """
 
     benchmark: str
@@ -81,7 +89,10 @@ class Report:
     findings: list[Finding]
     gigabytes_free: float
     gigabytes_needed: float
+    seconds: float
+    seconds_to_start: float
     seconds_a_pass: float | None
+    advice: str
 
     def text(self) -> str:
         """The report for people."""
@@ -94,11 +105,18 @@ class Report:
         lines += [f"{task.key:{width}}" + "".join(f"{cell:>20}" for cell in _cells(task)) for task in self.tasks]
         lines += ["", *(_line(finding) for finding in sorted(self.findings, key=lambda finding: finding.level))]
         lines.append(f"Disk: {self.gigabytes_free:.1f} GB free, {self.gigabytes_needed:.2f} GB needed for the rows.")
+        lines.append(
+            f"Time: this took {_spoken(self.seconds)}; the first start reads the rows again, "
+            f"about {_spoken(self.seconds_to_start)}."
+        )
         if self.seconds_a_pass is not None:
-            minutes = self.seconds_a_pass / 60
-            lines.append(f"Reading every training picture once takes about {minutes:.1f} minutes in one process.")
+            lines.append(
+                f"      Reading the pictures of one pass over all tasks takes about {_spoken(self.seconds_a_pass)} in "
+                "one process (--set workers=N shares them); `same plan` estimates the training itself."
+            )
         errors = sum(finding.level == ERROR for finding in self.findings)
         lines.append("Training could start." if self.ready else f"Training could not start: {errors} error(s) above.")
+        lines += [] if self.ready else [self.advice]
         return "\n".join(lines)
 
 
@@ -113,10 +131,19 @@ def _cells(task: TaskCounts) -> list[str]:
     return [*rows, f"{task.pictures:,}", f"{task.missing_pictures:,}", f"{task.undecodable_pictures:,}"]
 
 
+def _spoken(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 def _line(finding: Finding) -> str:
     named = f": {'; '.join(finding.first)}" if finding.first else ""
     more = " …" if finding.count > len(finding.first) > 0 else ""
-    return f"{finding.level:8}{finding.task}  {finding.file}: {finding.count:,} {finding.problem}{named}{more}"
+    count = f"{finding.count:,} " if "(s)" in finding.problem else ""
+    return f"{finding.level:8}{finding.task}  {finding.file}: {count}{finding.problem}{named}{more}"
 
 
 def examine(
@@ -129,6 +156,7 @@ def examine(
         allow_missing: rows whose picture is missing may be left out.
         progress: whether to show progress bars.
     """
+    began = time.perf_counter()
     folder = benchmark_folder(benchmark, root)
     visit = _Visit(benchmark, folder, allow_missing)
     with tqdm(
@@ -138,13 +166,24 @@ def examine(
             for split in READERS:
                 visit.read(task, split)
                 bar.update()
+    read = time.perf_counter() - began
     with tqdm(total=len(visit.pictures), desc="Decoding pictures", unit=" pictures", disable=not progress) as bar:
         visit.decode(bar)
     free, needed = visit.disk()
-    seconds = visit.seconds_a_pass()
-    tasks = list(visit.tasks.values())
-    ready = not any(finding.level == ERROR for finding in visit.findings)
-    return Report(benchmark.name, str(folder), ready, tasks, visit.findings, free, needed, seconds)
+    a_pass = visit.seconds_a_pass()
+    return Report(
+        benchmark=benchmark.name,
+        folder=str(folder),
+        ready=not any(finding.level == ERROR for finding in visit.findings),
+        tasks=list(visit.tasks.values()),
+        findings=visit.findings,
+        gigabytes_free=free,
+        gigabytes_needed=needed,
+        seconds=time.perf_counter() - began,
+        seconds_to_start=read,
+        seconds_a_pass=a_pass,
+        advice=advice(benchmark),
+    )
 
 
 class _Visit:
@@ -171,10 +210,9 @@ class _Visit:
     def read(self, task: Task, split: str) -> None:
         """Read a file to its end, row by row."""
         file = getattr(task, split)
-        if not (self.folder / file).is_file():
-            unsure = ["its name in the manifest is unverified"] if split in task.unverified else []
-            hint = "; ".join([str(self.folder / file), *unsure, advice(self.benchmark)])
-            self._find(ERROR, task, file, "file missing", [hint])
+        references = task.references if split == "test" else ""
+        there = [self._is_there(task, key, name) for key, name in ((split, file), ("references", references)) if name]
+        if not there[0]:
             return
         rows = list(self._good_rows(task, split, file))
         counts = self.tasks[task.key]
@@ -186,21 +224,36 @@ class _Visit:
             self._find(WARNING, task, file, "count differs", [difference])
         self._look_for_repeats(task, split, file, rows)
         self._look_for_pictures(task, split, file, rows)
-        if split == "test":
-            self._look_at_answers(task, file, rows)
+        if split == "train":
+            self._look_at_answers(task, file, (answered for row in rows for answered in _answered(row)), WARNING)
+        else:
+            self._look_at_answers(task, file, list(self._with_references(task, file, rows)) if all(there) else rows)
+
+    def _is_there(self, task: Task, key: str, file: str) -> bool:
+        found = (self.folder / file).is_file()
+        unsure = " (its name in the manifest is unverified)" if key in task.unverified else ""
+        self._find(ERROR, task, file, "file missing", [] if found else [f"not in {self.folder}{unsure}"])
+        return found
 
     def _good_rows(self, task: Task, split: str, file: str) -> Iterator[dict[str, Any]]:
         name_key, _, read = READERS[split]
         bad: list[str] = []
         try:
-            for index, content in enumerate(read_objects(self.folder / file, advice(self.benchmark))):
+            for index, content in enumerate(read_objects(self.folder / file, "")):
                 try:
                     yield read(RawRow(self.folder / file, index, content, name_key))
                 except DataError as error:
-                    bad.append(str(error).removeprefix(f"{self.folder / file}: "))
+                    bad.append(self._said(error, file))
         except DataError as error:
-            self._find(ERROR, task, file, "file unreadable", [str(error)])
+            self._find(ERROR, task, file, "file unreadable", [self._said(error, file)])
         self._find(ERROR, task, file, "bad row(s)", bad)
+
+    def _said(self, error: DataError, file: str) -> str:
+        """A complaint without the file's name, which stands beside it, and without advice."""
+        text = str(error).removeprefix(f"{self.folder / file}: ").strip()
+        for told in MENDING:
+            text = text.removesuffix(told)
+        return text.rstrip(" .")
 
     def _look_for_repeats(self, task: Task, split: str, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
         seen: set[str] = set()
@@ -236,30 +289,38 @@ class _Visit:
         level = WARNING if self.allow_missing and without < len(rows) else ERROR
         self._find(level, task, file, f"picture(s) missing in {images}", list(missing))
 
-    def _look_at_answers(self, task: Task, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        answers: Mapping[str, list[str]] | None = None
-        if task.references:
-            try:
-                answers = read_references(self.folder / task.references)
-            except DataError as error:
-                self._find(ERROR, task, task.references, "file unreadable", [str(error)])
-            else:
-                lost = [row["question_id"] for row in rows if row["question_id"] not in answers]
-                self._find(ERROR, task, file, f"question(s) that {task.references} does not have", lost)
+    def _with_references(
+        self, task: Task, file: str, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Mapping[str, Any]]:
+        """The test rows with the answers that stand in a file of their own."""
+        if not task.references:
+            yield from rows
+            return
+        try:
+            answers = read_references(self.folder / task.references)
+        except DataError as error:
+            self._find(ERROR, task, task.references, "file unreadable", [self._said(error, task.references)])
+            yield from rows
+            return
+        lost = [row["question_id"] for row in rows if row["question_id"] not in answers]
+        self._find(ERROR, task, file, f"question(s) that {task.references} does not have", lost)
+        yield from ({**row, "answers": answers.get(row["question_id"], row["answers"])} for row in rows)
+
+    def _look_at_answers(self, task: Task, file: str, rows: Iterable[Mapping[str, Any]], level: str = ERROR) -> None:
+        """Whether the scorer knows the form of every answer: its own answer must be right."""
         rule = registry.load("same.scorers", task.scorer)
         refused: list[str] = []
         worthless: list[str] = []
         for row in rows:
-            known = row if answers is None else {**row, "answers": answers.get(row["question_id"], row["answers"])}
             try:
                 if hasattr(rule, "check"):
-                    rule.check(known)
-                elif hasattr(rule, "score") and not rule.score(known["answer"], known):
-                    worthless.append(f"row {row['question_id']}: {known['answer']!r} does not score as its own answer")
+                    rule.check(row)
+                elif hasattr(rule, "score") and not rule.score(row["answer"], row):
+                    worthless.append(f"row {row['question_id']}: {row['answer']!r} does not score as its own answer")
             except DataError as error:
-                refused.append(str(error))
+                refused.append(self._said(error, file))
         problem = f"answer(s) in a form that the scorer {task.scorer} does not know"
-        self._find(ERROR, task, file, problem, refused)
+        self._find(level, task, file, problem, refused)
         self._find(WARNING, task, file, problem, worthless)
 
     def decode(self, bar: "tqdm[Any]") -> None:
@@ -297,12 +358,29 @@ class _Visit:
         return (time.perf_counter() - began) / read * self._training_pictures if read else None
 
 
+def _answered(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every answer of a training row as a test row that asks for it."""
+    turns = row["conversations"]
+    for question, answer in zip(turns[::2], turns[1::2], strict=True):
+        said = answer["value"]
+        yield {"question_id": row["id"], "text": question["value"], "answer": said, "answers": [said]}
+
+
 def _decoded(path: str) -> tuple[str, str]:
     """The path, and what keeps the picture from being decoded ("" where nothing does)."""
     try:
         with Image.open(path) as picture:
             picture.draft("RGB", (1, 1))  # of a JPEG only every eighth pixel is computed; all of the file is read
             picture.load()
+    except UnidentifiedImageError:
+        return path, _beginning(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return path, str(error).replace(path, "").strip() or type(error).__name__
     return path, ""
+
+
+def _beginning(path: str) -> str:
+    """What a file holds that is no picture: a server's message, more often than not."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(20)
+    return f"no picture, it begins with {start!r}" if start else "an empty file"

@@ -34,11 +34,11 @@ def manifest(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def training_content(name: str, image: str | None = "one.png") -> dict[str, Any]:
+def training_content(name: str, image: str | None = "one.png", answer: str = "") -> dict[str, Any]:
     question = "What is this?"
     turns = [
         {"from": "human", "value": f"<image>\n{question}" if image else question},
-        {"from": "gpt", "value": f"bird {name}"},
+        {"from": "gpt", "value": answer or f"bird {name}"},
     ]
     return {"id": name, "conversations": turns} | ({"image": image} if image else {})
 
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
     rows = {
         "birds/train.json": [training_content("a"), training_content("b", None), training_content("c", "two.png")],
         "birds/test.json": [item("1"), item("2", None), item("3", "two.png")],
-        "boxes/train.json": [training_content("a")],
+        "boxes/train.json": [training_content("a", answer="[0.1,0.2,0.5,0.75]")],
         "boxes/test.json": [item("1") | {"answer_bbox": "[0.1, 0.2, 0.5, 0.75]", "size": [80, 64]}],
     }
     for name, content in rows.items():

@@ -1,5 +1,6 @@
 """The doctor names every fault of a benchmark's files, and says whether training could start."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def test_whole_files_have_no_finding(benchmark: Benchmark, folder: Path) -> None
     birds = report.tasks[0]
     assert (birds.rows, birds.pictures) == ({"train": 3, "test": 3}, 2)
     assert report.seconds_a_pass is not None
+    assert 0 < report.seconds_to_start < report.seconds
     assert report.gigabytes_free > report.gigabytes_needed
     assert "Training could start." in report.text()
     assert not (folder.parent / dataset.KEPT_IN).exists(), "examining writes nothing"
@@ -69,6 +71,31 @@ def test_missing_and_broken_files_are_named(benchmark: Benchmark, folder: Path) 
     findings = found(benchmark, folder)
     assert findings["birds/train.json", "file missing"].level == ERROR
     assert "readable JSON" in findings["boxes/test.json", "file unreadable"].first[0]
+
+
+def test_what_is_missing_is_named_with_what_to_do(benchmark: Benchmark, folder: Path) -> None:
+    whole = dataclasses.replace(benchmark.tasks[0], references="birds/answers.json", unverified=("references",))
+    with_references = dataclasses.replace(benchmark, tasks=(whole, benchmark.tasks[1]))
+    (folder / "birds/test.json").unlink()
+    findings = found(with_references, folder)
+    assert ("birds/test.json", "file missing") in findings
+    assert "unverified" in findings["birds/answers.json", "file missing"].first[0]
+    text = examine(with_references, folder.parent, progress=False).text()
+    assert text.endswith("Complete the download of A small one (https://example.org).")
+
+
+def test_a_servers_message_in_a_pictures_place_is_shown(benchmark: Benchmark, folder: Path) -> None:
+    (folder / "images/one.png").write_text("<html>404 Not found</html>")
+    (folder / "images/two.png").write_bytes(b"")
+    broken = named(found(benchmark, folder), "undecodable")
+    assert "begins with b'<html>404 Not found<'" in broken.first[0]
+    assert broken.first[1].endswith("(an empty file)")
+
+
+def test_an_answer_to_learn_that_the_scorer_cannot_read_is_a_warning(benchmark: Benchmark, folder: Path) -> None:
+    rewrite(folder / "boxes/train.json", lambda rows: rows[0]["conversations"][1].update(value="on the left"))
+    finding = named(found(benchmark, folder), "scorer grounding")
+    assert (finding.level, finding.file, finding.count) == (WARNING, "boxes/train.json", 1)
 
 
 def test_pictures_missing_and_cut_short_are_counted_and_named(benchmark: Benchmark, folder: Path) -> None:
