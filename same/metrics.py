@@ -25,7 +25,8 @@ FORMULAS = {
 
 READINGS = {
     "strict": "the benchmark's own rule in a form that sees letter case and format and rewards no wrong answer",
-    "paper": "what the public code of the field does, mistakes included, for comparison with published columns",
+    "paper": "what the public code of the field does, mistakes included, for comparison with published columns (but "
+    "captions without METEOR)",
     "standard": "the rule of the data set itself",
     "semantic": "looks through letter case, articles, punctuation, number words and the like",
 }

@@ -71,6 +71,13 @@ def test_show_says_how_many_rows_were_left_out(same, tmp_path):
     assert json.loads(same("show", "--run", run.path, "--json")[1])["left_out"] == missing
 
 
+def test_show_says_what_must_be_known_of_a_reading(same, tmp_path):
+    run = RunFolder.create(tmp_path, "b", "m", 0, {"tasks": [{"key": "one", "scorer": "caption"}]})
+    run.write_scores(["one"], dict.fromkeys(READINGS, [[0.5]]))
+    assert "  one: captions without METEOR" in same("show", "--run", run.path)[1]
+    assert set(json.loads(same("show", "--run", run.path, "--json")[1])["flaws"]) == set(READINGS)
+
+
 def test_doctor_ends_with_1_where_training_could_not_start(same, tmp_path):
     (tmp_path / "quiz").mkdir()
     manifest = tmp_path / "quiz.yaml"

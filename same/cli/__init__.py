@@ -251,12 +251,15 @@ def score(
     task: Annotated[str, typer.Option(help="Key of one of its tasks.")],
     predictions: Annotated[Path, typer.Option(help="JSON lines with question_id and text, or a Parquet table.")],
     data_root: DataRoot = None,
+    meteor: Annotated[
+        bool, typer.Option("--meteor", help="Count METEOR of captions too: needs Java and the extra meteor.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a file of answers, whoever gave them, in every reading; one a test row is wanted, in any order."""
     from same.engine.exchange import score_file
 
-    found = score_file(benchmark, task, predictions, data_root)
+    found = score_file(benchmark, task, predictions, data_root, meteor)
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _scored(found))
 
 
@@ -266,8 +269,11 @@ def _scored(found: dict[str, Any]) -> str:
 
     lines = [f"{found['task']} of {found['benchmark']}: {found['items']} answers by the rule {found['scorer']}"]
     for name, value in found["scores"].items():
-        flaw = f" ({found['flaws'][name]})" if name in found["flaws"] else ""
-        lines.append(f"{name:10}{value:8.4f}   {READINGS[name]}{flaw}")
+        lines.append(f"{name:10}{value:8.4f}   {READINGS[name]}")
+        lines += [f"{'':21}{found['flaws'][name]}"] if name in found["flaws"] else []
+    if measures := found["measures"]:
+        lines += [f"  {name:18}{value:8.4f}" for name, value in measures.items()]
+        lines += [] if "METEOR" in measures else ["  METEOR            left out; --meteor counts it, by Java"]
     return "\n".join([*lines, "answers: " + _counted(found["errors"])])
 
 
@@ -323,7 +329,19 @@ def _summary(folder: Any) -> dict[str, Any]:
 
     about, scores = _about(folder), folder.scores()
     kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward", "errors")}
-    return {**about, **kept, **summarise(scores)}
+    return {**about, **kept, **summarise(scores), "flaws": _flaws(folder)}
+
+
+def _flaws(folder: Any) -> dict[str, dict[str, str]]:
+    """By reading, what must be known of a task's numbers."""
+    from same import registry
+
+    found: dict[str, dict[str, str]] = {}
+    for task in folder.config()["settings"].get("tasks", []):
+        rule = registry.load("same.scorers", task["scorer"])
+        for name, flaw in getattr(rule, "FLAWS", {}).items():
+            found.setdefault(name, {})[task["key"]] = flaw
+    return found
 
 
 def _about(folder: Any) -> dict[str, Any]:
@@ -350,6 +368,8 @@ def _print_scores(summary: dict[str, Any]) -> None:
         print(f"{'zero-shot':{width}}{_cells(summary['zero_shot'][variant] or [None] * len(rows))}")
         for key, row in zip(summary["tasks"], rows, strict=False):
             print(f"{key:{width}}{_cells(row)}")
+        for key, flaw in summary["flaws"].get(variant, {}).items():
+            print(f"  {key}: {flaw}")
     if summary["errors"]:
         print(f"\nanswers after {summary['tasks'][len(summary['errors']) - 1]}")
         for key, counts in zip(summary["tasks"], summary["errors"][-1], strict=True):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from same import registry
 from same.data.dataset import test_rows
 from same.data.manifest import load_benchmark
 from same.data.predictions import in_order_of, read_predictions, write_predictions
@@ -13,7 +14,9 @@ from same.runs import ZERO_SHOT, RunFolder
 from same.scorers._judge import judge
 
 
-def score_file(benchmark: str, task: str, file: Path, root: Path | None = None) -> dict[str, Any]:
+def score_file(
+    benchmark: str, task: str, file: Path, root: Path | None = None, meteor: bool = False
+) -> dict[str, Any]:
     """Score the answers in a file in every reading.
 
     Args:
@@ -21,12 +24,17 @@ def score_file(benchmark: str, task: str, file: Path, root: Path | None = None) 
         task: key of one of its tasks.
         file: as `read_predictions` takes it.
         root: the data root; default `data_root()`.
+        meteor: count METEOR among the measures of captions; needs Java and the extra `meteor`.
 
     Raises:
-        InputError: benchmark or task is unknown, or the file does not answer every test row once.
+        InputError: benchmark or task is unknown, the file does not answer every test row once, or METEOR is asked for
+            where it cannot be counted.
     """
     found = load_benchmark(benchmark)
     chosen = found.task(task)
+    rule = registry.load("same.scorers", chosen.scorer)
+    if meteor and not hasattr(rule, "measures"):
+        raise InputError(f"METEOR must be asked for captions; {chosen.key} is scored by the rule {chosen.scorer}.")
     predictions = read_predictions(file)
     folder = prepare(found, root) if found.builder else benchmark_folder(found, root)
     rows = test_rows(found, chosen, folder, images=False).to_list()
@@ -40,6 +48,7 @@ def score_file(benchmark: str, task: str, file: Path, root: Path | None = None) 
         "scores": verdict.means,
         "errors": count_errors(verdict.errors),
         "flaws": verdict.flaws,
+        "measures": rule.measures(texts, rows, meteor) if hasattr(rule, "measures") else {},
     }
 
 

@@ -1,9 +1,10 @@
 """Captions (VizWiz-caption, Flickr30k), against several people's captions in `answers`.
 
 `strict`, `standard` and `semantic` are CIDEr-D, in [0, 10]: 1 is what tables of the field print as 100. `paper` is
-UCIT's mean of BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D. A caption's score depends on all the others', so there is only
-`score_all`. Words are those of the Penn Treebank in lower case without punctuation, by nltk instead of the Java
-program.
+UCIT's mean of BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D. UCIT's own has METEOR as a seventh, which needs Java: no reading
+depends on what is installed, so it is counted by `measures` alone, when asked for. A caption's score depends on all the
+others', so there is only `score_all`. Words are those of the Penn Treebank in lower case without punctuation, by nltk
+instead of the Java program.
 """
 
 import re
@@ -16,9 +17,16 @@ from typing import Any
 from rapidfuzz.distance import LCSseq
 
 from same.scorers._cider import Words, cider
+from same.scorers._meteor import meteor
 from same.scorers._reading import Row, answers_of, known
 
-FLAWS = {"paper": "without METEOR, which needs Java: the mean of the other six"}
+_SCALE = "CIDEr-D of captions, up to 10: means over tasks are no shares of right answers"
+FLAWS = {
+    "strict": _SCALE,
+    "paper": "captions without METEOR, which needs Java: the mean of BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D, up to 2.5",
+    "standard": _SCALE,
+    "semantic": _SCALE,
+}
 BETA = 1.2
 """How many times more recall counts than precision in ROUGE-L, as in the public caption evaluation."""
 
@@ -71,6 +79,30 @@ def _consensus(candidates: tuple[Words, ...], references: tuple[tuple[Words, ...
     return cider(candidates, references)
 
 
+def _in_words(
+    predictions: Sequence[str], rows: Sequence[Row]
+) -> tuple[tuple[Words, ...], tuple[tuple[Words, ...], ...]]:
+    """Captions, and people's captions of the same pictures."""
+    references = tuple(tuple(words_of(text) for text in answers_of(row)) for row in rows)
+    return tuple(words_of(text) for text in predictions), references
+
+
+def measures(predictions: Sequence[str], rows: Sequence[Row], with_meteor: bool = False) -> dict[str, float]:
+    """What `paper` is the mean of; with METEOR also the mean of all seven, as published columns have it.
+
+    Raises:
+        InputError: METEOR is asked for, and Java or the extra `meteor` is not there.
+    """
+    candidates, references = _in_words(predictions, rows)
+    found = {f"BLEU-{order}": value for order, value in enumerate(bleu(candidates, references), 1)}
+    found["ROUGE-L"] = fmean(rouge_l(*pair) for pair in zip(candidates, references, strict=True))
+    found["CIDEr-D"] = fmean(_consensus(candidates, references))
+    if with_meteor:
+        found["METEOR"] = meteor(candidates, references)
+        found["mean of all seven"] = fmean(found.values())
+    return found
+
+
 def score_all(predictions: Sequence[str], rows: Sequence[Row], variant: str = "strict") -> tuple[list[float], float]:
     """The score of each caption, and of all together: their mean but for BLEU, which is counted over all at once.
 
@@ -78,8 +110,7 @@ def score_all(predictions: Sequence[str], rows: Sequence[Row], variant: str = "s
         predictions: the captions, in the order of the rows.
         variant: a reading.
     """
-    candidates = tuple(words_of(text) for text in predictions)
-    references = tuple(tuple(words_of(text) for text in answers_of(row)) for row in rows)
+    candidates, references = _in_words(predictions, rows)
     consensus = _consensus(candidates, references)
     if known(variant) != "paper":
         return list(consensus), fmean(consensus)

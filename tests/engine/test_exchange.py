@@ -1,6 +1,8 @@
 """Scoring files of answers and giving a run's to peers: what goes out scores the same when it comes in."""
 
+import importlib.util
 import json
+import shutil
 import sys
 
 import pytest
@@ -89,6 +91,47 @@ def test_answers_that_do_not_match_the_test_rows_are_bad_input(same, asked, tmp_
     assert (code, out) == (2, "")
     assert "peer.jsonl" in err
     assert said in err
+
+
+@pytest.fixture
+def captions(data, tmp_path):
+    """A benchmark of two captions, and somebody's answers."""
+    task = {"key": "letter", "title": "Captions", "scorer": "caption"}
+    (data / "captions.yaml").write_text(json.dumps({"title": "Captions", "tasks": [task]}))
+    (data / "captions/letter").mkdir(parents=True, exist_ok=True)
+    said = ["A cat sits on a mat.", "Two dogs run."]
+    rows = [{"question_id": index, "text": "Say it.", "answer": answer} for index, answer in enumerate(said)]
+    (data / "captions/letter/test.json").write_text(json.dumps(rows))
+    answers = [{"question_id": index, "text": text} for index, text in enumerate(["A cat sits.", "Two dogs run."])]
+    (tmp_path / "peer.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    return ["score", "--benchmark", data / "captions.yaml", "--task", "letter", "--predictions", tmp_path / "peer.jsonl"]
+
+
+def test_the_measures_of_captions_are_printed_and_the_one_left_out_is_named(same, captions):
+    found = json.loads(same(*captions, "--json")[1])
+    assert list(found["measures"]) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
+    assert found["scores"]["paper"] == pytest.approx(sum(found["measures"].values()) / 6)
+    printed = same(*captions)[1]
+    assert "METEOR            left out" in printed
+    assert "captions without METEOR" in printed
+
+
+def test_meteor_is_refused_without_java_and_where_there_are_no_captions(same, asked, captions, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert same(*captions, "--meteor")[0] == 2
+    code, _, err = same(*asked, tmp_path / "peer.jsonl", "--meteor")
+    assert (code, err) == (2, "error: METEOR must be asked for captions; colour is scored by the rule exact.\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("pycocoevalcap") is None or shutil.which("java") is None,
+    reason="needs Java and the extra meteor",
+)
+def test_meteor_is_counted_where_java_is(same, captions):
+    measures = json.loads(same(*captions, "--meteor", "--json")[1])["measures"]
+    assert 0.3 < measures["METEOR"] < 1
+    assert measures.pop("mean of all seven") == pytest.approx(sum(measures.values()) / 7)
 
 
 def test_what_cannot_be_exported_is_said(same, finished, tmp_path):
