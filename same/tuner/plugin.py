@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from peft import mapping
@@ -16,6 +17,8 @@ def register() -> None:
     """Register the tuner once; loading an adapter of this type needs `import same.tuner` first."""
     if TYPE in mapping.PEFT_TYPE_TO_TUNER_MAPPING:
         return
+    # PEFT asks every model by a name that transformers has given up; nobody here can mend that.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     if TYPE not in PeftType.__members__:
         _add_member(PeftType, TYPE)
     register_peft_method(
