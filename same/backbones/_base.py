@@ -92,14 +92,17 @@ class Backbone:
         def __post_init__(self) -> None:
             if self.weights not in get_args(Weights):
                 raise InputError(f"weights must be one of {', '.join(get_args(Weights))}; got {self.weights!r}.")
-            if self.weights not in DTYPES:
-                require_extra("bitsandbytes", "quantised", f"weights={self.weights}")
             choices = get_args(Target)
             if not self.targets or not set(self.targets) <= set(choices):
                 raise InputError(
                     f"targets must be some of {', '.join(choices)}; got {', '.join(self.targets) or 'none'}."
                 )
             object.__setattr__(self, "targets", tuple(name for name in choices if name in self.targets))
+
+        def check_packages(self) -> None:
+            """Raise InputError if a package that loading needs is not installed; planning needs none."""
+            if self.weights not in DTYPES:
+                require_extra("bitsandbytes", "quantised", f"weights={self.weights}")
 
     @classmethod
     def layout(cls, config: Config) -> Layers:
@@ -135,6 +138,7 @@ class Backbone:
         Raises:
             InputError: no such folder, or it does not hold a model and processor of this family.
         """
+        config.check_packages()
         processor, checkpoint = cls.load_processor(config), cls.checkpoint_of(config)
         with _explained(checkpoint):
             model = AutoModelForImageTextToText.from_pretrained(

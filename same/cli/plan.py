@@ -37,7 +37,9 @@ def plan(  # noqa: PLR0913 - a command has as many options as its contract says
     found = work_out(
         Asked(backbone, benchmark, method, gpus, chosen, gpu_gigabytes, teraflops, length, train_items, values)
     )
-    print(json.dumps(dataclasses.asdict(found), indent=1) if as_json else _told(dataclasses.asdict(found)))
+    told = dataclasses.asdict(found)
+    title = f"{method} on {benchmark}, {backbone} on {gpus} GPU{'s' * (gpus > 1)} of {gpu_gigabytes:g} GB, {chosen}"
+    print(json.dumps(told, indent=1) if as_json else f"{title}\n{_told(told)}")
     if not found.fits:
         raise typer.Exit(1)
 
@@ -50,8 +52,11 @@ def _told(found: dict[str, Any]) -> str:
         *parts,
         f"{found['megabytes_sent_per_step']:,.1f} MB sent by each GPU a step",
         f"{found['snapshot_megabytes']:,.1f} MB of snapshots on disk after all tasks",
-        f"{found['hours']:,.2f} hours of training",
+        "hours of training unknown: the manifest promises no rows; give --train-items"
+        if found["hours"] is None
+        else f"{found['hours']:,.2f} hours of training",
         *(f"  {name.replace('_', ' ')}: {value}" for name, value in found["assumed"].items()),
         "It fits." if found["fits"] else f"It does not fit. {found['advice']}",
+        *([f"But it would not start: {found['refused']}"] if found["refused"] else []),
     ]
     return "\n".join(lines)

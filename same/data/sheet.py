@@ -11,7 +11,7 @@ from same.data.manifest import Benchmark
 from same.data.rows import IMAGE_TAG
 from same.errors import InputError
 
-_SIDE, _WIDTH, _HEIGHT, _MARGIN, _LINE = 128, 190, 270, 130, 13
+_SIDE, _WIDTH, _HEIGHT, _MARGIN, _LINE = 128, 190, 270, 150, 13
 _LETTERS = 30
 _LETTER = 6  # pixels a letter of the credits takes at most, on average
 

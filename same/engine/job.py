@@ -143,6 +143,9 @@ class TrainConfig:
             raise InputError(f"warmup_ratio must lie in [0, 1]; got {self.warmup_ratio}.")
         if self.optimizer not in OPTIMIZERS:
             raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}.")
+
+    def check_packages(self) -> None:
+        """Raise InputError if a package that training needs is not installed; planning needs none."""
         if self.optimizer == "adamw_8bit":
             registry.require_extra("bitsandbytes", "quantised", "optimizer=adamw_8bit")
 
@@ -239,13 +242,15 @@ def resolve(request: Request) -> Job:
     owners: dict[str, type] = {"train": TrainConfig, "method": method.Config, "backbone": backbone.Config}
     given = place_settings(request.settings, owners)
     train, method_config, backbone_config = (make_config(owner, given[name]) for name, owner in owners.items())
+    train.check_packages()
+    backbone_config.check_packages()
     share = request.processes * train.gradient_accumulation
     if train.batch_size % share:
         raise InputError(
             f"batch_size must be a multiple of processes × gradient_accumulation = {share}; got {train.batch_size}. "
             f"Use --set batch_size={max(1, train.batch_size // share) * share}."
         )
-    _check_strategy(request, method, method_config)
+    check_strategy(request, method, method_config)
     _check_cut(request, train)
     packed = backbone.layout(backbone_config).packed
     if packed and getattr(method_config, "routing", "token") == "sample":
@@ -257,8 +262,12 @@ def resolve(request: Request) -> Job:
     return Job(request, source, benchmark, method, method_config, train, backbone, backbone_config)
 
 
-def _check_strategy(request: Request, method: type[Method], config: MethodConfig) -> None:
-    """Refuse what a method cannot do exactly when the model's state is cut over processes."""
+def check_strategy(request: Request, method: type[Method], config: MethodConfig) -> None:
+    """Refuse what a method cannot do exactly when the model's state is cut over processes.
+
+    Raises:
+        InputError: the strategy and the method, or the number of processes, do not go together.
+    """
     strategy = request.strategy
     if strategy == "ddp":
         return

@@ -18,9 +18,9 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForImageTextTo
 from same import registry
 from same.backbones._base import Backbone
 from same.data.manifest import load_benchmark
-from same.engine.job import TrainConfig, make_config, place_settings
+from same.engine.job import Request, TrainConfig, check_strategy, make_config, place_settings
 from same.errors import InputError
-from same.methods._base import Method, Needs
+from same.methods._base import Method, MethodConfig, Needs
 from same.tuner.observe import moe_layers
 
 GIGABYTE = 1e9
@@ -75,10 +75,11 @@ class Plan:
         gigabytes_per_gpu: by part, at the peak of a training step.
         megabytes_sent_per_step: by each GPU.
         snapshot_megabytes: of all tasks' snapshots, without predictions.
-        hours: of training, without evaluation.
+        hours: of training, without evaluation; None where the manifest promises no rows and none are given.
         fits: the parts together leave a tenth of the GPU free.
         advice: what would fit where this does not.
         assumed: what the numbers stand on.
+        refused: why training would not start as it is asked for, memory aside; "" where it would.
     """
 
     parameters: int
@@ -86,10 +87,11 @@ class Plan:
     gigabytes_per_gpu: dict[str, float]
     megabytes_sent_per_step: float
     snapshot_megabytes: float
-    hours: float
+    hours: float | None
     fits: bool
     advice: str
     assumed: dict[str, Any]
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,13 @@ def plan(asked: Asked, advise: bool = True) -> Plan:
         advise: where it does not fit, look for settings that do.
 
     Raises:
-        InputError: an unknown name or setting, or a batch that the GPUs cannot share.
+        InputError: an unknown name or setting, a method that does not train, or a batch that the GPUs cannot share.
     """
     family, config = find_backbone(asked.backbone, asked.settings)
     kind = registry.load_class("same.methods", asked.method, Method)
     owners: dict[str, type] = {"train": TrainConfig, "method": kind.Config, "backbone": family.Config}
+    if not kind.trains:
+        raise InputError(f"a plan must be of a method that trains; {asked.method} only answers. Plan another.")
     given = place_settings(asked.settings, owners)
     train, method_config, backbone_config = (make_config(owner, given[name]) for name, owner in owners.items())
     share, rest = divmod(train.batch_size, asked.gpus * train.gradient_accumulation)
@@ -153,7 +157,20 @@ def plan(asked: Asked, advise: bool = True) -> Plan:
             f"{asked.gpus * train.gradient_accumulation}; got {train.batch_size}."
         )
     found = _Planner(asked, family, config, kind(method_config), train, backbone_config).plan(share)
-    return dataclasses.replace(found, advice=_advice(asked, train)) if advise and not found.fits else found
+    if not advise:
+        return found
+    advice = "" if found.fits else _advice(asked, train)
+    return dataclasses.replace(found, advice=advice, refused=_refused(asked, kind, method_config))
+
+
+def _refused(asked: Asked, kind: type[Method], config: MethodConfig) -> str:
+    """Why training would refuse the strategy; "" where it would not."""
+    request = Request(asked.benchmark, asked.method, processes=asked.gpus, strategy=asked.strategy)
+    try:
+        check_strategy(request, kind, config)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _advice(asked: Asked, train: TrainConfig) -> str:
@@ -222,6 +239,7 @@ class _Planner:
         total, room = sum(parts.values()), ROOM * self.asked.gpu_gigabytes
         items = [self.asked.train_items or task.train_items for task in self.benchmark.tasks]
         known = [count for count in items if count]
+        guessed = f"; {len(items) - len(known)} taken to have as many on average" if 0 < len(known) < len(items) else ""
         seen = self.family.image_tokens(self.base.config)
         towers = sum(p.numel() for name, p in self.base.named_parameters() if "vision" in name or "visual" in name)
         row = traced.flops / rows + 2 * seen * towers
@@ -234,17 +252,23 @@ class _Planner:
             gigabytes_per_gpu={**{name: round(value, 4) for name, value in parts.items()}, "total": round(total, 4)},
             megabytes_sent_per_step=round(self._sent() / 1e6, 1),
             snapshot_megabytes=round(len(items) * snapshot / 1e6, 1),
-            hours=round(seconds / 3600, 2),
+            hours=round(seconds / 3600, 2) if known else None,
             fits=total <= room,
             advice="",
             assumed={
                 "rows_per_gpu": rows,
                 "tokens_per_row": self.length,
-                "training_rows": f"{sum(known):,} in {len(known)} of {len(items)} tasks",
+                "training_rows": f"{sum(known):,} in {len(known)} of {len(items)} tasks{guessed}",
                 "teraflops_per_gpu": self.asked.teraflops,
+                "architecture": self._architecture(),
                 "free": "a tenth of each GPU for fragments and the runtime",
             },
         )
+
+    def _architecture(self) -> str:
+        if self.asked.backbone in self.family.SIZES:
+            return "unverified: written down here, not read from the checkpoint; it has the published parameters"
+        return "read from the checkpoint"
 
     def _parts(self, traced: Traced, needs: Needs) -> dict[str, float]:
         gpus, strategy = self.asked.gpus, self.asked.strategy
@@ -328,7 +352,7 @@ def trace(model: PreTrainedModel, rows: int, length: int, checkpointing: bool) -
     inputs = torch.empty(rows, length, width, dtype=model.dtype, device="meta", requires_grad=True)
     mask = torch.empty(rows, 1, length, length, dtype=torch.bool, device="meta")
     if checkpointing:
-        language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        language.activation_checkpointing_enable({"use_reentrant": False})
     language.train()
     saved = Saved(model)
     with FlopCounterMode(display=False) as counter:

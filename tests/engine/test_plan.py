@@ -10,7 +10,7 @@ from same import registry
 from same.backbones import load_backbone
 from same.cli import app
 from same.engine.bench._second_task import SecondTask, random_batch
-from same.engine.plan import Asked, Saved, plan
+from same.engine.plan import ROOM, Asked, Saved, plan
 from same.errors import InputError
 from same.methods._base import Method
 
@@ -91,9 +91,35 @@ def test_what_does_not_fit_is_refused_with_what_would():
     assert {"parameters", "trainable", "gigabytes_per_gpu", "snapshot_megabytes", "hours", "fits"} <= set(found)
 
 
+def test_what_fits_only_quantised_is_said_without_the_package_for_it():
+    least = {"gradient_checkpointing": True, "gradient_accumulation": 16}
+    plain, packed = (
+        plan(dataclasses.replace(TINY, settings=least | more)).gigabytes_per_gpu["total"]
+        for more in ({}, {"weights": "nf4"})
+    )
+    assert packed < plain
+    advice = plan(dataclasses.replace(TINY, gpu_gigabytes=(plain + packed) / 2 / ROOM)).advice
+    assert advice.startswith("--set gradient_checkpointing=True --set gradient_accumulation=16 --set weights=nf4 would")
+
+
+def test_what_training_would_refuse_is_said():
+    asked = dataclasses.replace(TINY, method="same", gpus=2, strategy="zero2")
+    assert "same edits them after the step" in plan(asked).refused
+    assert not plan(dataclasses.replace(asked, strategy="fsdp")).refused
+
+
+def test_hours_are_unknown_where_nobody_promises_rows():
+    assert plan(dataclasses.replace(TINY, benchmark="trigap")).hours is None
+    assert plan(dataclasses.replace(TINY, benchmark="trigap", train_items=10**6)).hours > 0
+    assert "unknown: the manifest promises no rows" in CliRunner().invoke(
+        app, "plan --backbone tiny --benchmark trigap --length 96"
+    ).stdout
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"method": "zero_shot"}, "must be of a method that trains"),
         ({"backbone": "llava-1.5-70b"}, "llava-1.5-7b"),
         ({"gpus": 0}, "gpus must be positive"),
         ({"gpus": 3}, "multiple of gpus"),
