@@ -251,6 +251,7 @@ def score(
     task: Annotated[str, typer.Option(help="Key of one of its tasks.")],
     predictions: Annotated[Path, typer.Option(help="JSON lines with question_id and text, or a Parquet table.")],
     data_root: DataRoot = None,
+    allow_missing: AllowMissing = False,
     meteor: Annotated[
         bool, typer.Option("--meteor", help="Count METEOR of captions too: needs Java and the extra meteor.")
     ] = False,
@@ -259,7 +260,7 @@ def score(
     """Score a file of answers, whoever gave them, in every reading; one a test row is wanted, in any order."""
     from same.engine.exchange import score_file
 
-    found = score_file(benchmark, task, predictions, data_root, meteor)
+    found = score_file(benchmark, task, predictions, data_root, allow_missing, meteor)
     print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else _scored(found))
 
 
@@ -268,6 +269,7 @@ def _scored(found: dict[str, Any]) -> str:
     from same.metrics import READINGS
 
     lines = [f"{found['task']} of {found['benchmark']}: {found['items']} answers by the rule {found['scorer']}"]
+    lines += [f"Left out for missing pictures: {found['left_out']} rows."] if found["left_out"] else []
     for name, value in found["scores"].items():
         lines.append(f"{name:10}{value:8.4f}   {READINGS[name]}")
         lines += [f"{'':21}{found['flaws'][name]}"] if name in found["flaws"] else []

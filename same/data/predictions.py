@@ -113,4 +113,6 @@ def _parquet_rows(file: Path) -> Iterable[Any]:
 
 
 def _unreadable(file: Path, error: BaseException) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{file}: the predictions file must exist; found nothing. Give the path of one.")
     return DataError(f"{file}: a predictions file must be JSON lines or Parquet; got {error}. Mend the file.")

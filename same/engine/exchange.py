@@ -15,7 +15,12 @@ from same.scorers._judge import judge
 
 
 def score_file(
-    benchmark: str, task: str, file: Path, root: Path | None = None, meteor: bool = False
+    benchmark: str,
+    task: str,
+    file: Path,
+    root: Path | None = None,
+    allow_missing: bool = False,
+    meteor: bool = False,
 ) -> dict[str, Any]:
     """Score the answers in a file in every reading.
 
@@ -24,6 +29,7 @@ def score_file(
         task: key of one of its tasks.
         file: as `read_predictions` takes it.
         root: the data root; default `data_root()`.
+        allow_missing: leave out the rows whose picture is not there, answered or not.
         meteor: count METEOR among the measures of captions; needs Java and the extra `meteor`.
 
     Raises:
@@ -37,14 +43,19 @@ def score_file(
         raise InputError(f"METEOR must be asked for captions; {chosen.key} is scored by the rule {chosen.scorer}.")
     predictions = read_predictions(file)
     folder = prepare(found, root) if found.builder else benchmark_folder(found, root)
-    rows = test_rows(found, chosen, folder, images=False).to_list()
-    texts = in_order_of(predictions, [row["question_id"] for row in rows], file, folder / chosen.test)
+    asked = test_rows(found, chosen, folder, images=False)
+    rows = test_rows(found, chosen, folder, allow_missing=True, images=False) if allow_missing else asked
+    left_out = set(asked["question_id"]) - set(rows["question_id"])
+    answered = {name: text for name, text in predictions.items() if name not in left_out}
+    rows = rows.to_list()
+    texts = in_order_of(answered, [row["question_id"] for row in rows], file, folder / chosen.test)
     verdict = judge(chosen.scorer, texts, rows)
     return {
         "benchmark": found.name,
         "task": chosen.key,
         "scorer": chosen.scorer,
         "items": len(rows),
+        "left_out": len(left_out),
         "scores": verdict.means,
         "errors": count_errors(verdict.errors),
         "flaws": verdict.flaws,

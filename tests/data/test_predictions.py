@@ -78,7 +78,7 @@ def test_a_table_without_the_columns_or_of_another_kind_is_refused(tmp_path: Pat
 
 
 def test_a_file_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nothing\.jsonl"):
+    with pytest.raises(DataError, match=r"nothing\.jsonl: the predictions file must exist"):
         read_predictions(tmp_path / "nothing.jsonl")
     with pytest.raises(InputError, match=r"no/answers\.jsonl"):
         write_predictions(tmp_path / "no" / "answers.jsonl", ROWS)

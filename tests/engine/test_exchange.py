@@ -67,6 +67,28 @@ def test_a_peers_answers_are_scored_in_every_reading_without_pictures(same, aske
     assert "2 right, 1 punctuation" in printed
 
 
+def test_rows_without_their_picture_are_left_out_where_that_is_allowed(same, asked, data, tmp_path):
+    rows = json.loads((data / "colours/colour/test.json").read_text())
+    kept = [row for row in rows if row["image"] != rows[0]["image"]]
+    for name, chosen in {"all": rows, "some": kept}.items():
+        answers = [{"question_id": row["question_id"], "text": row["answer"]} for row in chosen]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    picture = data / "colours/images" / rows[0]["image"]
+    picture.rename(tmp_path / "away.png")
+    try:
+        assert same(*asked, tmp_path / "some.jsonl")[0] == 2
+        found = [
+            json.loads(same(*asked, tmp_path / f"{name}.jsonl", "--allow-missing", "--json")[1])
+            for name in ("all", "some")
+        ]
+        printed = same(*asked, tmp_path / "some.jsonl", "--allow-missing")[1]
+    finally:
+        (tmp_path / "away.png").rename(picture)
+    assert found[0] == found[1]
+    assert (found[0]["items"], found[0]["left_out"]) == (len(kept), len(rows) - len(kept))
+    assert f"Left out for missing pictures: {len(rows) - len(kept)} rows." in printed
+
+
 def test_a_data_root_that_is_named_goes_before_the_environments(same, asked, data, tmp_path, monkeypatch):
     rows = json.loads((data / "colours/colour/test.json").read_text())
     answers = [{"question_id": row["question_id"], "text": row["answer"]} for row in rows]
@@ -104,7 +126,15 @@ def captions(data, tmp_path):
     (data / "captions/letter/test.json").write_text(json.dumps(rows))
     answers = [{"question_id": index, "text": text} for index, text in enumerate(["A cat sits.", "Two dogs run."])]
     (tmp_path / "peer.jsonl").write_text("\n".join(map(json.dumps, answers)))
-    return ["score", "--benchmark", data / "captions.yaml", "--task", "letter", "--predictions", tmp_path / "peer.jsonl"]
+    return [
+        "score",
+        "--benchmark",
+        data / "captions.yaml",
+        "--task",
+        "letter",
+        "--predictions",
+        tmp_path / "peer.jsonl",
+    ]
 
 
 def test_the_measures_of_captions_are_printed_and_the_one_left_out_is_named(same, captions):

@@ -111,9 +111,10 @@ def test_what_training_would_refuse_is_said():
 def test_hours_are_unknown_where_nobody_promises_rows():
     assert plan(dataclasses.replace(TINY, benchmark="trigap")).hours is None
     assert plan(dataclasses.replace(TINY, benchmark="trigap", train_items=10**6)).hours > 0
-    assert "unknown: the manifest promises no rows" in CliRunner().invoke(
-        app, "plan --backbone tiny --benchmark trigap --length 96"
-    ).stdout
+    assert (
+        "unknown: the manifest promises no rows"
+        in CliRunner().invoke(app, "plan --backbone tiny --benchmark trigap --length 96").stdout
+    )
 
 
 @pytest.mark.parametrize(
