@@ -73,7 +73,7 @@ def test_show_says_how_many_rows_were_left_out(same, tmp_path):
 
 def test_show_says_what_must_be_known_of_a_reading(same, tmp_path):
     run = RunFolder.create(tmp_path, "b", "m", 0, {"tasks": [{"key": "one", "scorer": "caption"}]})
-    run.write_scores(["one"], dict.fromkeys(READINGS, [[0.5]]))
+    run.write_scores(["one"], {name: [[0.5]] for name in READINGS})
     assert "  one: captions without METEOR" in same("show", "--run", run.path)[1]
     assert set(json.loads(same("show", "--run", run.path, "--json")[1])["flaws"]) == set(READINGS)
 

@@ -17,12 +17,13 @@ Words = Sequence[str]
 Weights = dict[Words, float]
 
 
-def _grams(words: Words, order: int) -> Counter[Words]:
+def grams(words: Words, order: int) -> Counter[Words]:
+    """How often each run of so many words is in a caption."""
     return Counter(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
 
 
 def _weighted(words: Words, order: int, rarity: Weights, unseen: float) -> Weights:
-    return {gram: count * rarity.get(gram, unseen) for gram, count in _grams(words, order).items()}
+    return {gram: count * rarity.get(gram, unseen) for gram, count in grams(words, order).items()}
 
 
 def _length(weights: Weights) -> float:
@@ -47,7 +48,7 @@ def cider(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     unseen = math.log(max(1, len(references)))
     for order in ORDERS:
         pictures = Counter(
-            gram for captions in references for gram in {gram for words in captions for gram in _grams(words, order)}
+            gram for captions in references for gram in {gram for words in captions for gram in grams(words, order)}
         )
         rarity = {gram: unseen - math.log(count) for gram, count in pictures.items()}
         for index, (mine, others) in enumerate(zip(candidates, references, strict=True)):

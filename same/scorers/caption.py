@@ -7,16 +7,17 @@ others', so there is only `score_all`. Words are those of the Penn Treebank in l
 instead of the Java program.
 """
 
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
 from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
 from rapidfuzz.distance import LCSseq
 
-from same.scorers._cider import Words, cider
+from same.scorers._cider import ORDERS, Words, cider, grams
 from same.scorers._meteor import meteor
 from same.scorers._reading import Row, answers_of, known
 
@@ -30,7 +31,6 @@ FLAWS = {
 BETA = 1.2
 """How many times more recall counts than precision in ROUGE-L, as in the public caption evaluation."""
 
-_BLEU = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]
 _SPOKEN = re.compile(r"\w")
 
 
@@ -47,17 +47,31 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(token.rstrip(".") for token in _tokenizer().tokenize(text.lower()) if _SPOKEN.search(token))
 
 
-def _floored(precisions: Sequence[Fraction], **_: Any) -> list[float]:
-    """N-gram precisions with the public evaluation's tiny floor, under which a missing order does not warn."""
-    return [(part.numerator + 1e-15) / (part.denominator + 1e-9) for part in precisions]
-
-
 def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
-    """BLEU-1 to BLEU-4 of all captions together."""
-    from nltk.translate.bleu_score import corpus_bleu
+    """BLEU-1 to BLEU-4 of all captions together.
 
-    found = corpus_bleu(references, candidates, weights=_BLEU, smoothing_function=_floored)
-    return [min(1.0, float(value)) for value in found] if isinstance(found, list) else [0.0] * len(_BLEU)
+    Source: Papineni et al., "BLEU", 2002, with the tiny numbers of the public caption evaluation. nltk's differs from
+        it: a caption of fewer words than the order counts there as one n-gram that was missed.
+    """
+    pairs = list(zip(candidates, references, strict=True))
+    given = sum(map(len, candidates))
+    wanted = sum(min((abs(len(other) - len(mine)), len(other)) for other in others)[1] for mine, others in pairs)
+    penalty = math.exp(min(0.0, 1 - (wanted + 1e-9) / (given + 1e-15)))
+    found, product = [], 1.0
+    for order in ORDERS:
+        shared = sum((grams(mine, order) & _at_most(others, order)).total() for mine, others in pairs)
+        possible = sum(max(0, len(mine) - order + 1) for mine in candidates)
+        product *= (shared + 1e-15) / (possible + 1e-9)
+        found.append(min(1.0, penalty * product ** (1 / order)))
+    return found
+
+
+def _at_most(references: Sequence[Words], order: int) -> Counter[Words]:
+    """How often each n-gram is in the caption that has most of it."""
+    most = Counter[Words]()
+    for words in references:
+        most |= grams(words, order)
+    return most
 
 
 def rouge_l(candidate: Words, references: Sequence[Words]) -> float:

@@ -54,6 +54,9 @@ def test_bleu_by_hand() -> None:
     found = caption.bleu([tuple("abcx")], [[tuple("abyc")]])
     assert found[:2] == pytest.approx([3 / 4, math.sqrt(3 / 4 * 1 / 3)])
     assert max(found[2:]) < 1e-3
+    assert caption.bleu([tuple("ab"), tuple("abcd")], [[tuple("ab")], [tuple("abcd")]]) == pytest.approx([1] * 4)
+    twice = caption.bleu([tuple("aaa")], [[tuple("aab"), tuple("abb")]])  # "a" counts as often as in one reference
+    assert twice[:2] == pytest.approx([2 / 3, math.sqrt(2 / 3 * 1 / 2)])
     short = caption.bleu([tuple("ab")], [[tuple("abcd")]])
     assert short[:2] == pytest.approx([math.exp(1 - 4 / 2)] * 2)
 
