@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from same.data import dataset
 from same.data.manifest import Benchmark, benchmark_names, load_benchmark
@@ -123,6 +124,24 @@ def test_mutated_rows_are_read_or_refused_in_our_own_words(benchmark: Benchmark,
             said = str(error)
         assert said.startswith(str(file))
     assert 0 < read < INPUTS
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_mutated_pictures_are_decoded_or_refused_in_our_own_words(tmp_path: Path, kind: str) -> None:
+    path, chance, refused = tmp_path / "picture", random.Random(3), 0
+    Image.effect_noise((40, 30), 70).convert("RGB").save(path, kind)
+    whole = path.read_bytes()
+    for _ in range(INPUTS):
+        changed = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(changed))
+            changed[place : place + chance.choice([0, 1, 9])] = chance.randbytes(chance.choice([0, 1, 5]))
+        path.write_bytes(changed)
+        try:
+            dataset.read_picture(path)
+        except DataError as error:
+            refused += str(error).startswith(str(path))
+    assert 0 < refused < INPUTS
 
 
 def test_mutated_references_are_read_or_refused_in_our_own_words(tmp_path: Path) -> None:
