@@ -289,9 +289,7 @@ class _Visit:
         level = WARNING if self.allow_missing and without < len(rows) else ERROR
         self._find(level, task, file, f"picture(s) missing in {images}", list(missing))
 
-    def _with_references(
-        self, task: Task, file: str, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[Mapping[str, Any]]:
+    def _with_references(self, task: Task, file: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """The test rows with the answers that stand in a file of their own."""
         if not task.references:
             yield from rows
