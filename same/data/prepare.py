@@ -108,7 +108,10 @@ def data_digest(benchmark: Benchmark, root: Path | None = None) -> str:
     builder = import_module(BUILDERS[benchmark.builder])
     files = [(t.key, t.train, t.test, t.images, t.train_items, t.test_items) for t in benchmark.tasks]
     lent = [(task.key, task.draws, task.stream) for task in benchmark.tasks if task.draws or task.stream]
-    content = json.dumps([LAYOUT, builder.VERSION, benchmark.seed, files, *lent])
+    revised = [
+        (t.key, builder.REVISED[t.draws or t.key]) for t in benchmark.tasks if (t.draws or t.key) in builder.REVISED
+    ]
+    content = json.dumps([LAYOUT, builder.VERSION, benchmark.seed, files, *lent, *revised])
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 

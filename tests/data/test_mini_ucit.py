@@ -41,6 +41,18 @@ def test_the_named_bar_is_the_tallest_or_the_shortest():
     assert asked > 5
 
 
+def test_options_about_a_chart_keep_their_order():
+    known = [list(arxivqa.FIGURES), list(arxivqa.CORNERS), list(arxivqa.SIDES), list(arxivqa.AGAINST_LIFE), list(HUES)]
+    checked = 0
+    for sample in items("arxivqa"):
+        options = re.findall(r"^[A-D]\. (.+)$", sample.question, re.MULTILINE)
+        for order in known:
+            if set(options) <= set(order) and "bar is" not in sample.question:
+                assert options == sorted(options, key=order.index)
+                checked += 1
+    assert checked > 150
+
+
 def test_the_corner_named_the_brightest_is_the_brightest():
     rng = np.random.default_rng(0)
     for _ in range(20):

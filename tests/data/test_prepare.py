@@ -168,3 +168,14 @@ def test_the_digest_of_a_downloaded_benchmark_is_that_of_its_instruction_files(
     file.unlink()
     with pytest.raises(DataError, match="are missing"):
         data_digest(benchmark, root)
+
+
+def test_a_revised_task_makes_its_benchmarks_new_and_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("mini-coin", "mini-ucit", "mini-trigap")
+    revised = [data_digest(load_benchmark(name)) for name in names]
+    monkeypatch.setattr("same.data.mini.REVISED", {})
+    assert [data_digest(load_benchmark(name)) == now for name, now in zip(names, revised, strict=True)] == [
+        True,
+        False,
+        False,
+    ]

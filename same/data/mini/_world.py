@@ -91,14 +91,17 @@ def plural(noun: str) -> str:
 
 
 def multiple_choice(
-    rng: np.random.Generator, question: str, right: str, wrong: Sequence[str], count: int
+    rng: np.random.Generator, question: str, right: str, wrong: Sequence[str], count: int, ordered: bool = False
 ) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """A lettered question: its text with options, the right letter, and the same question in whole sentences.
 
-    The questions that name the answer, or ask to name it first, are the easier ones, and teach the backbone the other.
+    Options stand in any order, or with `ordered` in that of `wrong`, which then has the right one too. The questions
+    that name the answer, or ask to name it first, are the easier ones, and teach the backbone the other.
     """
     others = [option for option in dict.fromkeys(wrong) if option != right]
     options = some(rng, [right, *some(rng, others, count - 1)], count)
+    if ordered:
+        options.sort(key=list(wrong).index)
     letter = "ABCDE"[options.index(right)]
     listed = question + "\n" + "\n".join(f"{'ABCDE'[i]}. {option}" for i, option in enumerate(options))
     named_first = listed.replace(question, f"{question} Name it and then give the letter.")

@@ -48,8 +48,9 @@ def draw(rng: np.random.Generator, split: Split) -> Sample:
     """One item; the countries of the two splits are different ones."""
     kind = choice(rng, list(FIGURES))
     figure = FIGURES[kind](rng, split)
-    type_asked = multiple_choice(rng, TYPE, kind, list(FIGURES), 4)
-    asked = multiple_choice(rng, figure.question, figure.right, figure.options, min(4, len(figure.options)))
+    type_asked = multiple_choice(rng, TYPE, kind, list(FIGURES), 4, ordered=True)
+    count = min(4, len(figure.options))
+    asked = multiple_choice(rng, figure.question, figure.right, figure.options, count, ordered=True)
     text, letter, talk = choice(rng, (type_asked, asked))
     other = (asked if talk is type_asked[2] else type_asked)[2][-1]
     described = ("Describe the picture.", f"The figure is a {kind}.")
