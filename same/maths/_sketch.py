@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from same.maths._storage import Place, Storage, every, squared_norms
+from same.maths._storage import Place, Slots, Storage, every, squared_norms
 from same.maths.spectrum import Spectrum
 
 SEED = 1706_05736
@@ -66,7 +66,7 @@ class Sketch(Storage):
         self,
         rows: Float[Tensor, "streams tokens d"],
         valid: Bool[Tensor, "streams tokens"] | None,
-        phase: Int64[Tensor, " streams"],
+        slots: Slots,
         energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
         if energy is None:
@@ -74,8 +74,8 @@ class Sketch(Storage):
         if valid is not None:
             energy = torch.where(valid.flatten(), energy, energy.new_zeros(()))
         self.trace += energy.sum(dtype=self.trace.dtype)
-        chosen, count = every(rows, valid, phase, self.stride)
-        self.sampled += count
+        chosen = every(rows, slots)
+        self.sampled += slots.sampled
         if self.centered:
             self.sums += chosen.to(self.dtype).sum(0)
         self.count(chosen)

@@ -48,27 +48,51 @@ def without_padding(rows: Float[Tensor, "tokens d"], valid: Bool[Tensor, " token
     return rows if valid.all() else rows[valid]
 
 
-def every(
-    rows: Float[Tensor, "streams tokens d"],
+@dataclass(frozen=True)
+class Slots:
+    """Which rows of a batch of streams count, found without waiting for the device.
+
+    Args:
+        index: of the row in each slot; None takes every row.
+        there: False for slots that padding or the phase leaves empty.
+        sampled: how many are filled.
+        tokens: how many rows are valid.
+    """
+
+    index: Int64[Tensor, " slots"] | None
+    there: Bool[Tensor, "slots 1"] | None
+    sampled: Tensor
+    tokens: Tensor
+
+
+def find_slots(
+    shape: tuple[int, int],
     valid: Bool[Tensor, "streams tokens"] | None,
     phase: Int64[Tensor, " streams"],
     stride: int,
-) -> tuple[Float[Tensor, "slots d"], Tensor]:
-    """Every stride-th valid row of each stream, from the `phase`-th on, and how many these are.
+) -> Slots:
+    """Every stride-th valid row of each stream, from the `phase`-th on.
 
-    There are always ⌈tokens / stride⌉ slots a stream, so nothing waits for the device; those that the padding (or the
-    phase) leaves empty are zero. Which rows are chosen depends on the stream's valid ones alone.
+    There are always ⌈tokens / stride⌉ slots a stream. Which rows are chosen depends on the stream's valid ones alone.
     """
-    streams, count, width = rows.shape
+    (streams, count), device = shape, phase.device
+    tokens = torch.full((), streams * count, dtype=torch.float64, device=device) if valid is None else valid.sum()
     if stride == 1 and valid is None:
-        return rows.flatten(0, 1), torch.tensor(float(streams * count), dtype=torch.float64, device=rows.device)
-    position = torch.arange(1, count + 1, device=rows.device).expand(streams, -1) if valid is None else valid.cumsum(1)
-    wanted = phase[:, None] + 1 + stride * torch.arange(-(-count // stride), device=rows.device)
+        return Slots(None, None, tokens, tokens)
+    position = torch.arange(1, count + 1, device=device).expand(streams, -1) if valid is None else valid.cumsum(1)
+    wanted = phase[:, None] + 1 + stride * torch.arange(-(-count // stride), device=device)
     index = torch.searchsorted(position.contiguous(), wanted)
     there = index < count
-    index = index.clamp_max(count - 1) + count * torch.arange(streams, device=rows.device)[:, None]
-    chosen = rows.reshape(-1, width).index_select(0, index.flatten())
-    return torch.where(there.view(-1, 1), chosen, rows.new_zeros(())), there.sum(dtype=torch.float64)
+    index = index.clamp_max(count - 1) + count * torch.arange(streams, device=device)[:, None]
+    return Slots(index.flatten(), there.view(-1, 1), there.sum(dtype=torch.float64), tokens)
+
+
+def every(rows: Float[Tensor, "streams tokens d"], slots: Slots) -> Float[Tensor, "slots d"]:
+    """The rows in the slots; empty ones are zero."""
+    rows = rows.flatten(0, 1)
+    if slots.index is None:
+        return rows
+    return torch.where(slots.there, rows.index_select(0, slots.index), rows.new_zeros(()))
 
 
 class Storage(ABC):
@@ -88,7 +112,7 @@ class Storage(ABC):
         self,
         rows: Float[Tensor, "streams tokens d"],
         valid: Bool[Tensor, "streams tokens"] | None,
-        phase: Int64[Tensor, " streams"],
+        slots: Slots,
         energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
         """Count the valid tokens, in order; what the others hold (it may be NaN) leaves no trace.
@@ -96,7 +120,7 @@ class Storage(ABC):
         Args:
             rows: inputs of any floating dtype.
             valid: None for all.
-            phase: how many valid tokens of each stream to pass over before the first that counts, below the stride.
+            slots: those that count.
             energy: ‖x‖² of each token where it is known already.
         """
 
@@ -141,13 +165,13 @@ class ExactStorage(Storage):
         self,
         rows: Float[Tensor, "streams tokens d"],
         valid: Bool[Tensor, "streams tokens"] | None,
-        phase: Int64[Tensor, " streams"],
+        slots: Slots,
         energy: Float[Tensor, " all_tokens"] | None = None,
     ) -> None:
         if self.stride == 1 and valid is not None:
-            chosen, count = without_padding(rows.flatten(0, 1), valid.flatten()), valid.sum(dtype=torch.float64)
+            chosen, count = without_padding(rows.flatten(0, 1), valid.flatten()), slots.tokens
         else:
-            chosen, count = every(rows, valid, phase, self.stride)
+            chosen, count = every(rows, slots), slots.sampled
         self.sampled += count
         chosen = chosen.to(self.products.dtype)
         # Only what stands on and right of the diagonal, block by block: the rest mirrors it.

@@ -15,7 +15,7 @@ from same.maths._frequent_directions import FrequentDirections
 from same.maths._incremental import IncrementalSketch
 from same.maths._nystrom import NystromSketch
 from same.maths._sketch import Sketch
-from same.maths._storage import ExactStorage, Place, Storage, squared_norms
+from same.maths._storage import ExactStorage, Place, Slots, Storage, find_slots, squared_norms
 from same.maths.spectrum import Spectrum
 
 __all__ = ["CovarianceSettings", "CovarianceTracker", "Spectrum", "StorageName", "squared_norms"]
@@ -119,6 +119,7 @@ class CovarianceTracker:
         valid: Bool[Tensor, "*batch"] | None = None,
         energy: Float[Tensor, " tokens"] | None = None,
         streams: Int64[Tensor, " streams"] | None = None,
+        slots: Slots | None = None,
     ) -> None:
         """Count a batch of tokens. Never waits for the device (but for Frequent Directions on CUDA, see there).
 
@@ -129,6 +130,7 @@ class CovarianceTracker:
             streams: numbers of the streams of tokens that `inputs` [streams, tokens, d] holds whole. Which of a
                 stream's tokens count then depends on its number and its own valid tokens, not on who came before or is
                 beside it, so batches and processes may be cut anyhow. Without it all tokens ever given are one stream.
+            slots: what `slots` gave for these streams, where the caller has it already.
         """
         if inputs.shape[-1] != self.dim:
             raise ValueError(f"inputs must be {self.dim} wide; got shape {tuple(inputs.shape)}.")
@@ -138,10 +140,17 @@ class CovarianceTracker:
         if streams is None:
             rows, valid = rows.reshape(1, -1, self.dim), None if valid is None else valid.reshape(1, -1)
             phase = torch.remainder(-self.tokens, self.token_stride).long()[None]
-        else:
-            phase = torch.remainder(streams, self.token_stride)
-        self._storage.add(rows, valid, phase, energy)
-        self.tokens += rows.shape[0] * rows.shape[1] if valid is None else valid.sum()
+            slots = find_slots(rows.shape[:2], valid, phase, self.token_stride)
+        elif slots is None:
+            slots = self.slots(rows.shape[:2], valid, streams)
+        self._storage.add(rows, valid, slots, energy)
+        self.tokens += slots.tokens
+
+    def slots(
+        self, shape: tuple[int, int], valid: Bool[Tensor, "streams tokens"] | None, streams: Int64[Tensor, " streams"]
+    ) -> Slots:
+        """Which tokens of numbered streams count; the same for all trackers of one stride, so found once for them."""
+        return find_slots(shape, valid, torch.remainder(streams, self.token_stride), self.token_stride)
 
     @torch.no_grad()
     def merge(self, other: CovarianceTracker) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 import torch
@@ -18,13 +18,31 @@ from same.tuner.routing import spread
 if TYPE_CHECKING:
     from same.tuner.layer import MoELoraLinear
 
-_current: ContextVar[tuple[Observation, Tensor | None, Tensor | None] | None] = ContextVar("observation", default=None)
+Found = TypeVar("Found")
+_current: ContextVar[Watch | None] = ContextVar("observation", default=None)
 
 
 def current_observation() -> Observation | None:
     """The observation that forward passes now report to."""
     watched = _current.get()
-    return None if watched is None else watched[0]
+    return None if watched is None else watched.observation
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What an observation knows of the pass that it watches, and what all its layers need of that, found once."""
+
+    observation: Observation
+    valid: Tensor | None
+    numbers: Tensor | None
+    found: dict[tuple[object, ...], Any] = field(default_factory=dict)
+
+    def once(self, key: tuple[object, ...], make: Callable[[], Found]) -> Found:
+        """What `make` gave for the key first."""
+        if key not in self.found:
+            self.found[key] = make()
+        kept: Found = self.found[key]
+        return kept
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,19 @@ class ObservedLayer:
     input_key: str
     row: int
     first_of_input: bool
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Which tokens of a pass count [tokens], the same as 1 and 0 in float64, and how many they are."""
+
+    valid: Tensor
+    ones: Tensor
+    number: Tensor
+
+    @classmethod
+    def of(cls, valid: Tensor) -> Counted:
+        return cls(valid, valid.to(torch.float64), valid.sum())
 
 
 def moe_layers(model: nn.Module) -> dict[str, MoELoraLinear]:
@@ -99,7 +130,7 @@ class Observation:
             numbers: of the rows [batch]; which of a row's tokens count in the covariances then depends on the row
                 alone. None makes one stream of all.
         """
-        token = _current.set((self, None if valid is None else valid.bool(), numbers))
+        token = _current.set(Watch(self, None if valid is None else valid.bool(), numbers))
         try:
             yield
         finally:
@@ -117,16 +148,30 @@ class Observation:
         place, watched = self.layers.get(id(layer)), _current.get()
         if place is None or watched is None:
             return
-        valid = watched[1] if layer.padded else None
+        valid = watched.valid if layer.padded else None
         if valid is not None and valid.shape != x.shape[:-1]:
             return
         with torch.autocast(x.device.type, enabled=False):
             energy = self._energy_of(x)
             if place.first_of_input and place.input_key in self.trackers:
-                numbers = watched[2] if x.dim() == 3 and watched[2] is not None and len(watched[2]) == len(x) else None
-                self.trackers[place.input_key].update(x, valid, energy, numbers)
-            counted = None if valid is None else valid.reshape(-1)
+                self._track(self.trackers[place.input_key], x, valid, energy, watched)
+            counted = watched.once(
+                ("tokens", valid is None, len(energy)),
+                lambda: Counted.of(torch.ones_like(energy, dtype=torch.bool) if valid is None else valid.reshape(-1)),
+            )
             self._record_routing(place.row, spread(omega, len(energy)), energy, counted)
+
+    @staticmethod
+    def _track(tracker: CovarianceTracker, x: Tensor, valid: Tensor | None, energy: Tensor, watched: Watch) -> None:
+        numbers = watched.numbers
+        if numbers is None or x.dim() != 3 or len(numbers) != len(x):
+            tracker.update(x, valid, energy)
+            return
+        shape = (x.shape[0], x.shape[1])
+        slots = watched.once(
+            ("slots", valid is None, shape, tracker.token_stride), lambda: tracker.slots(shape, valid, numbers)
+        )
+        tracker.update(x, valid, energy, numbers, slots)
 
     def _energy_of(self, x: Tensor) -> Tensor:
         """‖x‖² of each token, computed once for all layers that read this tensor [tokens]."""
@@ -135,15 +180,13 @@ class Observation:
             self._read = ref(x), squared_norms(rows, torch.promote_types(x.dtype, torch.float32))
         return self._read[1]
 
-    def _record_routing(self, row: int, omega: Tensor, energy: Tensor, valid: Tensor | None) -> None:
-        largest = omega.argmax(-1)
-        if valid is None:
-            valid = torch.ones_like(largest, dtype=torch.bool)
+    def _record_routing(self, row: int, omega: Tensor, energy: Tensor, counted: Counted) -> None:
+        largest, valid = omega.argmax(-1), counted.valid
         omega = torch.where(valid[:, None], omega, omega.new_zeros(()))
         self.weight[row] += omega.sum(0)
         self.energy[row] += torch.where(valid, energy, energy.new_zeros(())).to(omega.dtype) @ omega
-        self.largest[row].index_add_(0, largest, valid.to(self.largest.dtype))
-        self.tokens[row] += valid.sum()
+        self.largest[row].index_add_(0, largest, counted.ones)
+        self.tokens[row] += counted.number
 
     def reduce(self, all_reduce: Callable[[Tensor], None], rank: int = 0, world: int = 1) -> None:
         """Sum over processes, in place.

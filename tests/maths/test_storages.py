@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from same.maths._sketch import random_basis, without_mean
-from same.maths._storage import every
+from same.maths._storage import every, find_slots
 from same.maths.covariance import CovarianceTracker, squared_norms
 
 ALL = ("exact", "nystrom", "frequent_directions", "incremental")
@@ -190,7 +190,8 @@ def test_every_stride_th_valid_token_of_each_stream_is_counted(shape, stride, ph
     rows = torch.stack([draw(*shape), draw(*shape) + 1])
     valid = torch.rand(rows.shape[:2], generator=torch.Generator().manual_seed(shape[2])) < 0.6 if padded else None
     phases = torch.tensor([phase, 3 * phase]) % stride
-    chosen, count = every(rows, valid, phases, stride)
+    slots = find_slots(rows.shape[:2], valid, phases, stride)
+    chosen, count = every(rows, slots), slots.sampled
     expected = [
         (each if valid is None else each[valid[number]])[first::stride]
         for number, (each, first) in enumerate(zip(rows, phases.tolist(), strict=True))
