@@ -21,7 +21,7 @@ class Rules:
 
     Args:
         router: scales changes of router weights.
-        experts: scales changes of the experts' A.
+        experts: scales changes of the experts' A; where it is the router's rule too, one object is both.
         root: V diag(√σ) of past inputs, for the rule on the experts' B.
         output_damping: relative damping of that rule.
     """
@@ -39,9 +39,8 @@ class InputGroup:
     layers: list[MoELoraLinear] = field(default_factory=list)
     rules: Rules = field(default_factory=Rules)
     resting: dict[int, Tensor] = field(default_factory=dict)  # layer position -> router rows here that rest
-    _updates: bool = False
-    _routers: Tensor | None = None
-    _experts_a: Tensor | None = None
+    _routers: list[Tensor] = field(default_factory=list)  # as they were, where experts rest
+    _before: list[Tensor] = field(default_factory=list)  # weights before a step, for each rule
     _experts_b: list[Tensor] = field(default_factory=list)
     _moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of resting router rows, by layer position
 
@@ -68,10 +67,8 @@ class InputGroup:
     def scale_gradients_(self, outputs: bool) -> None:
         """G ← G P for routers and A; and the r×r rule for B if `outputs`."""
         rules = self.rules
-        if rules.router is not None:
-            _scale_gradients_(self._router_weights(), rules.router)
-        if rules.experts is not None:
-            _scale_gradients_(self._trained_a(), rules.experts)
+        for parameters, rule in self._ruled():
+            _scale_gradients_(parameters, rule)
         if rules.root is None or not outputs:
             return
         factors = self._trained_b()
@@ -95,12 +92,9 @@ class InputGroup:
             position: {name: value[rows] for name, value in _moments(optimizer, self.layers[position].router).items()}
             for position, rows in self.resting.items()
         }
-        self._updates, self._routers, self._experts_a = updates, None, None
+        self._routers = [weight.clone() for weight in local(self._router_weights())] if self.resting else []
+        self._before = [torch.cat(local(parameters)) for parameters, _ in self._ruled()] if updates else []
         self._experts_b = []
-        if self.resting or (updates and rules.router is not None):
-            self._routers = torch.cat(local(self._router_weights()))
-        if updates and rules.experts is not None:
-            self._experts_a = torch.cat(local(self._trained_a()))
         if updates and rules.root is not None:
             self._experts_b = [torch.stack(local(layer)) for layer in self._trained_b()]
 
@@ -111,25 +105,22 @@ class InputGroup:
         Moments that began with this step are 0 in those rows.
         """
         rules = self.rules
-        if self._routers is not None:
+        if self._before:
+            for (parameters, rule), before in zip(self._ruled(), self._before, strict=True):
+                _scale_update_(local(parameters), before, rule)
+        if self._routers:
             weights = local(self._router_weights())
-            if self._updates and rules.router is not None:
-                _scale_update_(weights, self._routers, rules.router)
-            old = self._routers.split([len(weight) for weight in weights])
             for position, rows in self.resting.items():
-                weights[position][rows] = old[position][rows]
+                weights[position][rows] = self._routers[position][rows]
                 for name, value in _moments(optimizer, self.layers[position].router).items():
                     value[rows] = self._moments[position].get(name, torch.zeros_like(value[rows]))
-        if self._experts_a is not None and rules.experts is not None:
-            _scale_update_(local(self._trained_a()), self._experts_a, rules.experts)
         if self._experts_b and rules.root is not None:
             scalings = self._output_scalings(rules.root)
             for layer, before, scaling in zip(self._trained_b(), self._experts_b, scalings, strict=True):
                 factors = local(layer)
                 scaled = torch.baddbmm(before, torch.stack(factors) - before, scaling)
                 torch._foreach_copy_(factors, list(scaled.unbind()))
-        self._routers = self._experts_a = None
-        self._experts_b = []
+        self._routers, self._before, self._experts_b = [], [], []
 
     def _output_scalings(self, root: Tensor) -> list[Tensor]:
         """What each layer's ΔB are multiplied by [e, r, r], from one product and one factorisation for all layers."""
@@ -137,6 +128,14 @@ class InputGroup:
         inputs = torch.cat(factors).unflatten(0, (len(factors), -1))
         counts = [len(layer.trained_experts) for layer in self.layers]
         return list(output_scalings(inputs, root, self.rules.output_damping).split(counts))
+
+    def _ruled(self) -> list[tuple[list[Tensor], Scaling]]:
+        """Parameters and the rule they are under: routers and A_i together where both rules are one."""
+        router, experts = self.rules.router, self.rules.experts
+        if router is not None and router is experts:
+            return [(self._router_weights() + self._trained_a(), router)]
+        pairs = [(self._router_weights, router), (self._trained_a, experts)]
+        return [(parameters(), rule) for parameters, rule in pairs if rule is not None]
 
     def _router_weights(self) -> list[Tensor]:
         return [layer.router for layer in self.layers]

@@ -115,7 +115,9 @@ def input_rules(config: StabilisedConfig, spectrum: Spectrum) -> Rules:
     rules = Rules(output_damping=config.output_damping)
     if config.gain != "none":
         rules.router = router_rule(config, spectrum)
-    if config.curvature_on != "none":
+    if config.curvature_on != "none" and _are_one(config):
+        rules.experts = rules.router
+    elif config.curvature_on != "none":
         scaling = curvature_scaling(
             spectrum,
             damping=config.damping,
@@ -131,10 +133,17 @@ def input_rules(config: StabilisedConfig, spectrum: Spectrum) -> Rules:
     return rules
 
 
+def _are_one(config: StabilisedConfig) -> bool:
+    """Whether routers and A_i are under one and the same rule."""
+    return config.gain == config.curvature_gain == "damped" and config.normalise
+
+
 def rule_numbers(config: StabilisedConfig, dim: int, held: int) -> int:
     """At most so many numbers do the rules of one input hold, with `held` directions of `dim`."""
     scaling = dim * min(held, dim) if 2 * held < dim else dim * dim
     scalings = (config.gain != "none") + (config.curvature_on != "none")
+    if scalings == 2 and _are_one(config) and config.router_geometry == "history":
+        scalings = 1
     return scalings * scaling + (dim * held if config.curvature_on == "AB" else 0)
 
 
