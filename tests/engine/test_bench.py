@@ -15,7 +15,7 @@ from same.engine.bench._pairs import interleaved, median_ratio, saved_bytes
 SMALL = {
     "covariance": covariance.Config(widths=((300, 40),), tokens=64, updates=1, repeats=1),
     "layer": layer.Config(widths=((24, 40),), tokens=(8,), repeats=1),
-    "generate": generate.Config(questions=2, batch=2, max_new_tokens=2, repeats=1),
+    "generate": generate.Config(questions=2, batch=2, max_new_tokens=2, repeats=1, lengths=(1,)),
     "step": step.Config(rows=2, length=6, rounds=1, wide_rows=1, wide_rounds=1, width=256),
     "constraint": constraint.Config(widths=((24, 40),), tokens=8, repeats=1),
     "freezing": freezing.Config(steps=3, warmup=0.4, rows=2, length=6),
@@ -65,7 +65,7 @@ def test_every_benchmark_runs_and_gives_json(name):
     keys = {
         "covariance": len(found.get("rows", [])) == len(covariance.VARIANTS),
         "layer": set(layer.KEYS) <= set(found.get("fp32", {})) & set(found.get("bf16", {})),
-        "generate": "batched_over_single" in found,
+        "generate": [row.get("with_experts") for row in found.get("rows", [])] == [False, False, True],
         "step": {"same_over_moelora", "same_plus_over_moelora"} <= set(found)
         and set(found["models"]) == {"tiny", "wide"},
         "constraint": {(row["place"], row["on"]) for row in found.get("rows", []) if "share_of_adamw" in row}
