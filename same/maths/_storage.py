@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,16 +66,17 @@ class Slots:
 
 
 def find_slots(
-    shape: tuple[int, int],
+    shape: Sequence[int],
     valid: Bool[Tensor, "streams tokens"] | None,
     phase: Int64[Tensor, " streams"],
     stride: int,
 ) -> Slots:
     """Every stride-th valid row of each stream, from the `phase`-th on.
 
-    There are always ⌈tokens / stride⌉ slots a stream. Which rows are chosen depends on the stream's valid ones alone.
+    Of rows whose `shape` begins with streams and tokens: there are always ⌈tokens / stride⌉ slots a stream. Which
+    rows are chosen depends on the stream's valid ones alone.
     """
-    (streams, count), device = shape, phase.device
+    (streams, count), device = shape[:2], phase.device
     tokens = torch.full((), streams * count, dtype=torch.float64, device=device) if valid is None else valid.sum()
     if stride == 1 and valid is None:
         return Slots(None, None, tokens, tokens)
@@ -90,7 +91,7 @@ def find_slots(
 def every(rows: Float[Tensor, "streams tokens d"], slots: Slots) -> Float[Tensor, "slots d"]:
     """The rows in the slots; empty ones are zero."""
     rows = rows.flatten(0, 1)
-    if slots.index is None:
+    if slots.index is None or slots.there is None:
         return rows
     return torch.where(slots.there, rows.index_select(0, slots.index), rows.new_zeros(()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -140,14 +140,14 @@ class CovarianceTracker:
         if streams is None:
             rows, valid = rows.reshape(1, -1, self.dim), None if valid is None else valid.reshape(1, -1)
             phase = torch.remainder(-self.tokens, self.token_stride).long()[None]
-            slots = find_slots(rows.shape[:2], valid, phase, self.token_stride)
+            slots = find_slots(rows.shape, valid, phase, self.token_stride)
         elif slots is None:
-            slots = self.slots(rows.shape[:2], valid, streams)
+            slots = self.slots(rows.shape, valid, streams)
         self._storage.add(rows, valid, slots, energy)
         self.tokens += slots.tokens
 
     def slots(
-        self, shape: tuple[int, int], valid: Bool[Tensor, "streams tokens"] | None, streams: Int64[Tensor, " streams"]
+        self, shape: Sequence[int], valid: Bool[Tensor, "streams tokens"] | None, streams: Int64[Tensor, " streams"]
     ) -> Slots:
         """Which tokens of numbered streams count; the same for all trackers of one stride, so found once for them."""
         return find_slots(shape, valid, torch.remainder(streams, self.token_stride), self.token_stride)

@@ -251,7 +251,7 @@ class StabilisedMethod(ExpertMethod):
 
     def _observation(self) -> Observation:
         settings = covariance_settings(self.config)
-        return Observation(self.attached, self.input_key, covariance=settings)
+        return Observation(self.attached, self.input_key, covariance=settings, argmax=False)
 
     def _on_device(self, spectrum: Spectrum) -> Spectrum:
         router = next(iter(self.layers.values())).router

@@ -86,6 +86,7 @@ class Observation:
         model: holds MoE-LoRA layers.
         input_key: names the input a layer reads.
         covariance: how to store the covariance of each distinct input; None does not track it.
+        argmax: count how often an expert is the largest; training never asks.
     """
 
     FIELDS = ("weight", "largest", "energy", "tokens")
@@ -96,9 +97,11 @@ class Observation:
         input_key: Callable[[str], str],
         *,
         covariance: CovarianceSettings | None = None,
+        argmax: bool = True,
     ) -> None:
         layers = moe_layers(model)
         seen: set[str] = set()
+        self.argmax = argmax
         self.layers: dict[int, ObservedLayer] = {}
         self.trackers: dict[str, CovarianceTracker] = {}
         for row, (name, layer) in enumerate(layers.items()):
@@ -167,9 +170,8 @@ class Observation:
         if numbers is None or x.dim() != 3 or len(numbers) != len(x):
             tracker.update(x, valid, energy)
             return
-        shape = (x.shape[0], x.shape[1])
         slots = watched.once(
-            ("slots", valid is None, shape, tracker.token_stride), lambda: tracker.slots(shape, valid, numbers)
+            ("slots", valid is None, x.shape[:2], tracker.token_stride), lambda: tracker.slots(x.shape, valid, numbers)
         )
         tracker.update(x, valid, energy, numbers, slots)
 
@@ -181,11 +183,12 @@ class Observation:
         return self._read[1]
 
     def _record_routing(self, row: int, omega: Tensor, energy: Tensor, counted: Counted) -> None:
-        largest, valid = omega.argmax(-1), counted.valid
+        valid = counted.valid
+        if self.argmax:
+            self.largest[row].index_add_(0, omega.argmax(-1), counted.ones)
         omega = torch.where(valid[:, None], omega, omega.new_zeros(()))
         self.weight[row] += omega.sum(0)
         self.energy[row] += torch.where(valid, energy, energy.new_zeros(())).to(omega.dtype) @ omega
-        self.largest[row].index_add_(0, largest, counted.ones)
         self.tokens[row] += counted.number
 
     def reduce(self, all_reduce: Callable[[Tensor], None], rank: int = 0, world: int = 1) -> None:

@@ -190,7 +190,7 @@ def test_every_stride_th_valid_token_of_each_stream_is_counted(shape, stride, ph
     rows = torch.stack([draw(*shape), draw(*shape) + 1])
     valid = torch.rand(rows.shape[:2], generator=torch.Generator().manual_seed(shape[2])) < 0.6 if padded else None
     phases = torch.tensor([phase, 3 * phase]) % stride
-    slots = find_slots(rows.shape[:2], valid, phases, stride)
+    slots = find_slots(rows.shape, valid, phases, stride)
     chosen, count = every(rows, slots), slots.sampled
     expected = [
         (each if valid is None else each[valid[number]])[first::stride]
