@@ -56,6 +56,9 @@ def test_pairs_are_interleaved_and_ratios_are_of_pairs():
     assert order == ["a", "b", "a", "b", "b", "a"]
     assert [len(found) for found in times.values()] == [2, 2]
     assert median_ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == 2.0
+    order.clear()
+    times = interleaved({"a": lambda: order.append("a")}, 1, again=True)
+    assert (order, len(times["a"])) == (["a", "a", "a"], 1)
 
 
 @pytest.mark.slow

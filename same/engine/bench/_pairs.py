@@ -26,8 +26,18 @@ def clock() -> float:
     return time.thread_time() if counts_own_seconds() else time.perf_counter()
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int, *, note: str = "") -> Times:
-    """Seconds of each call, `repeats` times; every round runs all calls, each round beginning with another one."""
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], repeats: int, *, note: str = "", again: bool = False
+) -> Times:
+    """Seconds of each call, `repeats` times; every round runs all calls, each round beginning with another one.
+
+    Args:
+        calls: by name.
+        repeats: rounds.
+        note: what the progress bar shows.
+        again: time the second of two calls in a row, as training repeats itself: the first pays for memory that the
+            call before it left in other pieces.
+    """
     names = list(calls)
     for name in names:
         calls[name]()  # caches, lazy initialisation
@@ -35,6 +45,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int, *, note
     for number in tqdm(range(repeats), desc=note or "rounds", leave=False):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            if again:
+                calls[name]()
             start = clock()
             calls[name]()
             times[name].append(clock() - start)

@@ -178,7 +178,7 @@ def _measure(config: Config, inputs: int, outputs: int, tokens: int, dtype: str)
     for count in (0, experts // 2, experts - 1):
         calls[f"products {count}"] = _products(base, x, gradient, experts, experts - count, rank)
     note = f"{inputs}→{outputs}, {tokens} tokens, {dtype}"
-    times = interleaved(calls, config.repeats, note=note)
+    times = interleaved(calls, config.repeats, note=note, again=True)
     times |= interleaved({"base": work(Holder(real))}, config.base_repeats, note=f"{note}, base")
     ours_saved = saved_bytes(lambda: _forward(ours, x, dtype), ours)
     lora_saved = saved_bytes(lambda: _forward(lora, x, dtype), lora)
