@@ -36,15 +36,15 @@ class CovarianceSettings:
     Args:
         storage: for inputs wider than `exact_max_dim`; narrower ones, and all with "exact", are stored in full.
         exact_max_dim: widest input stored in full, d² numbers.
-        sketch_size: directions that a sketch holds; 128 is cheap, 256 accurate.
+        sketch_size: directions that a sketch holds; 192 is cheap, 320 accurate.
         token_stride: one in so many valid tokens counts; their number, and the trace of a sketch, are of all.
         centered: remove the mean (for comparison; the paper's covariance is not centred).
     """
 
     storage: StorageName = "nystrom"
     exact_max_dim: int = 1024
-    sketch_size: int = 128
-    token_stride: int = 8
+    sketch_size: int = 192
+    token_stride: int = 16
     centered: bool = False
 
     def directions(self, dim: int) -> int:
@@ -101,7 +101,7 @@ class CovarianceTracker:
         if sketch_size < 1 or token_stride < 1:
             raise ValueError(
                 f"sketch_size and token_stride must be at least 1; got {sketch_size} and {token_stride}. "
-                "128 and 8 are the usual ones."
+                "192 and 16 are the usual ones."
             )
         place = Place(dtype, device, centered)
         self.dim, self.token_stride, self.dtype = dim, token_stride, dtype

@@ -23,7 +23,7 @@ class StabilisedConfig(ExpertConfig):
     Args:
         covariance: how Σ x xᵀ is stored above `exact_max_dim`; "exact" stores it in full at every width.
         exact_max_dim: widest input whose Σ x xᵀ is stored in full.
-        sketch_size: directions that a sketch holds; 128 is cheap, 256 accurate.
+        sketch_size: directions that a sketch holds; 192 is cheap, 320 accurate.
         token_stride: one in so many valid tokens counts in the covariance; 1 counts all.
         centered: remove the mean from the covariance.
         energy_threshold: δ, share of the energy that the protected directions V∥ = V_k of both rules hold; 1 takes all

@@ -27,11 +27,12 @@ METHODS = {
 
 def here():
     """What rounding depends on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    known = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in known)}
+    named = [fields[key] for key in ("model name", "cpu family", "model", "stepping") if key in fields]
     kernels = torch.backends.cpu.get_cpu_capability()
     return {
-        "processor": model or platform.processor(),
+        "processor": ", ".join(named) or platform.processor(),
         "kernels": kernels,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -137,4 +137,4 @@ def test_narrow_inputs_are_stored_in_full_and_wide_ones_sketched(storage):
 
 def test_the_small_backbones_widths_are_exact_by_default():
     assert all("products" in CovarianceSettings().tracker(dim).state_dict() for dim in (192, 512, 1024))
-    assert CovarianceSettings().tracker(1025).state_dict()["sketch"].shape == (1025, 128)
+    assert CovarianceSettings().tracker(1025).state_dict()["sketch"].shape == (1025, 192)

@@ -18,10 +18,11 @@ TASKS = 3
 # name: storage, directions held, one in so many tokens
 VARIANTS: dict[str, tuple[StorageName, int, int]] = {
     "nystrom 128, every 8th": ("nystrom", 128, 8),
-    "nystrom 128": ("nystrom", 128, 1),
+    "nystrom 192, every 16th": ("nystrom", 192, 16),  # the default
     "nystrom 256": ("nystrom", 256, 1),
-    "frequent directions 128, every 8th": ("frequent_directions", 128, 8),
-    "incremental 128, every 8th": ("incremental", 128, 8),
+    "nystrom 320": ("nystrom", 320, 1),  # the accurate setting
+    "frequent directions 192, every 16th": ("frequent_directions", 192, 16),
+    "incremental 192, every 16th": ("incremental", 192, 16),
     "exact": ("exact", 1, 1),
 }
 
@@ -40,7 +41,7 @@ class Config:
 
     widths: tuple[tuple[int, int], ...] = ((4096, 11008), (11008, 4096))
     tokens: int = 2_048
-    updates: int = 2
+    updates: int = 8
     repeats: int = 5
     dtype: str = "bf16"
 
