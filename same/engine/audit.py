@@ -36,7 +36,7 @@ from same.maths.drift import (
 )
 from same.maths.spectrum import Spectrum
 from same.methods._base import Batch
-from same.runs import SealedFolder
+from same.sealed import SealedFolder
 from same.tuner import MoELoraLinear
 from same.tuner.observe import moe_layers
 from same.tuner.probe import LayerWeights, recorded_inputs, routing_of

@@ -22,8 +22,9 @@ from same.engine.snapshot import restore
 from same.errors import InputError
 from same.methods._base import Method
 from same.metrics import READINGS, count_errors
-from same.runs import SCORES_SCHEMA, ZERO_SHOT, RunFolder, SealedFolder, differences, fingerprint, write_table
+from same.runs import SCORES_SCHEMA, ZERO_SHOT, RunFolder, differences, fingerprint, write_table
 from same.scorers._judge import judge
+from same.sealed import SealedFolder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from same.engine.grid import Cell
 from same.engine.results import SCHEMA, read_result
 from same.errors import SnapshotError
 from same.metrics import summarise
-from same.runs import RunFolder, write_json
+from same.runs import RunFolder
+from same.sealed import write_json
 
 
 def result_path(results: Path, cell: Cell) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from same.runs import read_json
+from same.sealed import read_json
 
 SCHEMA = 1
 TUNING = "tuning.json"

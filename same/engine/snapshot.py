@@ -13,7 +13,8 @@ from torch import Tensor
 from same.engine.session import Session
 from same.engine.sharding import cut_like
 from same.errors import SnapshotError
-from same.runs import RunFolder, SealedFolder, write_table
+from same.runs import RunFolder, write_table
+from same.sealed import SealedFolder
 
 ADAPTER = "adapter/adapter_model.safetensors"
 STATE = "method_state.safetensors"

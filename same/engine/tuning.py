@@ -10,7 +10,7 @@ from same.engine.job import environment
 from same.engine.record import is_finished
 from same.engine.results import REMEDY, SCHEMA, TUNING
 from same.metrics import summarise
-from same.runs import read_json, write_json
+from same.sealed import read_json, write_json
 
 Candidates = Mapping[str, Mapping[float, Cell]]
 """The runs that a method's choice goes by, by method and value."""

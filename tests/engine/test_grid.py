@@ -11,7 +11,7 @@ from same.engine.job import Request
 from same.engine.remote import arguments_of
 from same.engine.results import MANIFESTS
 from same.errors import InputError
-from same.runs import read_json
+from same.sealed import read_json
 
 SMALL = {"benchmarks": ["mini-coin"], "methods": ["lora", "moelora"], "seeds": [0, 1], "train_items": 32}
 

@@ -11,7 +11,7 @@ from same.engine.results import MANIFESTS, RESULTS, read_results
 from same.engine.tables import as_csv, as_json, make_tables, markdown
 from same.errors import InputError
 from same.metrics import READINGS, summarise
-from same.runs import write_json
+from same.sealed import write_json
 
 
 def result(method, seed, rows, tag="", parameters=1000, samples=60, rate=0.001, **train):
