@@ -1,7 +1,7 @@
 """The run folder: the one bridge between the library that writes it and the workbench that reads it.
 
     runs/<benchmark>/<method>/<seed>-<fingerprint>/
-      config.json  events.jsonl  scores.json  predictions/<stage>/  snapshots/task_00/ …  state/
+      config.json  events.jsonl  scores.json  predictions/<stage>/  snapshots/task_00/ …  state/  reroute/<id>.json
 
 Folders of results are complete or absent: written beside, flushed to disk, renamed. Every file of them, config.json and
 scores.json are compared with the sha256 that was recorded when they were written before anything is read from them;
@@ -232,6 +232,31 @@ class RunFolder:
         while self.snapshot(count).exists:
             count += 1
         return count
+
+    # -- re-routing ---------------------------------------------------------------------------------------------------
+
+    def rerouting(self, key: str) -> Path:
+        """The result of a re-routing, by the fingerprint of what was asked; absent until it is finished."""
+        return self.path / "reroute" / f"{key}.json"
+
+    def rerouted_answers(self, key: str) -> SealedFolder:
+        """The answers of a re-routing: the table ``answers``, with the columns of a task's predictions."""
+        remedy = "Delete that folder and the file of the same name, and run the same `same reroute` again."
+        return SealedFolder(self.path / "reroute" / key, remedy)
+
+    def write_rerouting(self, key: str, result: Mapping[str, Any], answers: Mapping[str, Sequence[Any]]) -> None:
+        """Keep a re-routing: its answers first, so that a result without them never stands."""
+        self.rerouted_answers(key).write(lambda path: write_table(path / "answers.parquet", answers), rerouting=key)
+        write_json(self.rerouting(key), result)
+
+    def read_rerouting(self, key: str) -> dict[str, Any]:
+        """Read a result of `same reroute`."""
+        return read_json(self.rerouting(key), "Delete that file and run the same `same reroute` again.")
+
+    def reroutings(self) -> list[str]:
+        """Fingerprints of the finished re-routings, the oldest first."""
+        found = (self.path / "reroute").glob("[!.]*.json")
+        return [path.stem for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
 
 
 def _whole_lines(size: int, path: Path) -> int:

@@ -17,6 +17,7 @@ from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, Run
 from same.cli.plan import plan
 from same.cli.sweep import sweep
 from same.cli.tables import tables
+from same.cli.reroute import reroute
 from same.errors import InputError, RunFailed
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(plan)
 app.command()(sweep)
 app.command()(tables)
+app.command()(reroute)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,11 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from same.data.manifest import Task
-from same.engine.job import request_of
 from same.engine.session import Report, Session
 from same.engine.snapshot import restore
-from same.errors import InputError
-from same.methods._base import Method
+from same.methods._base import Method, RoutingProbe
 from same.metrics import READINGS, count_errors
-from same.runs import SCORES_SCHEMA, ZERO_SHOT, RunFolder, differences, fingerprint, write_table
+from same.runs import SCORES_SCHEMA, ZERO_SHOT, RunFolder, fingerprint, write_table
 from same.scorers._judge import judge
 from same.sealed import SealedFolder
 
@@ -43,17 +41,27 @@ class Answers:
     routing: list[dict[str, Any]]
 
 
-def answer_task(session: Session, index: int, method: Method | None = None) -> Answers:
+def answer_task(
+    session: Session,
+    index: int,
+    method: Method | None = None,
+    probe: RoutingProbe | None = None,
+    answered: Callable[[int, int], None] | None = None,
+) -> Answers:
     """Let the session's model answer the test questions of a task, sharded over the processes.
 
     Args:
+        session: whose model and rows they are.
         index: position of the task in the benchmark.
         method: routes and probes the attached model; None for the untouched backbone.
+        probe: to use instead of the method's.
+        answered: called after each batch with the number of this process's rows answered, and of all of them.
     """
     task, rows = session.job.benchmark.tasks[index], session.rows.test[index]
     if method is not None and method.task_id_at_inference:
         method.reveal_task(index)
-    probe = method.routing_probe() if method is not None else None
+    if probe is None and method is not None:
+        probe = method.routing_probe()
     tokens = torch.full((_share(len(rows), session), task.max_new_tokens), _end(session), dtype=torch.long)
     model: Any = session.model.eval()
     config = _generation(model.generation_config, task.max_new_tokens, session)
@@ -68,6 +76,8 @@ def answer_task(session: Session, index: int, method: Method | None = None) -> A
             generated = model.generate(**batch, generation_config=config)
         new = generated[:, batch["input_ids"].shape[1] :]
         tokens[start : start + len(chosen), : new.shape[1]] = new.cpu()
+        if answered is not None:
+            answered(start + len(chosen), len(tokens))
     texts = _texts(tokens, len(rows), session)
     routing = [] if probe is None else probe.rows(session.processes.reduce)
     place = {"probe_task": task.key, "probe_index": index}
@@ -256,17 +266,10 @@ def evaluate_run(run: RunFolder, report: Report | None = None) -> None:
         SnapshotError: a snapshot or a stage's predictions are damaged.
         InputError: the run cannot be repeated as it was, for example because the backbone's files changed.
     """
-    recorded = run.config()["settings"]
     finished = run.finished()
     for stage in range(finished):
         run.snapshot(stage).verify()
-    session = Session.open(request_of(run), report, count=1)
-    session.folder = run  # wherever it was moved to
-    changed = differences(recorded, session.job.settings)
-    if changed:
-        raise InputError(
-            f"{run.path} must be evaluated with its own settings; found {'; '.join(changed)}. Bring back what changed."
-        )
+    session = Session.reopen(run, report)
     session.hold()
     try:
         evaluate_zero_shot(session)

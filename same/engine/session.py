@@ -22,14 +22,14 @@ from same.data.dataset import test_rows, training_rows, validation_rows
 from same.data.manifest import Task
 from same.data.prepare import prepare
 from same.engine.budget import Budget, attach
-from same.engine.job import Job, Request, resolve
+from same.engine.job import Job, Request, request_of, resolve
 from same.engine.passes import compile_adapters, recompute_activations
 from same.engine.processes import Processes
 from same.engine.sharding import gathered, shard
 from same.engine.zero import require_deepspeed
 from same.errors import DataError, InputError
 from same.methods._base import Method
-from same.runs import RunFolder
+from same.runs import RunFolder, differences
 
 Report = Callable[[dict[str, Any]], None]
 LOCK_SECONDS = 1.0  # another process may look for an instant whether the folder is held
@@ -147,6 +147,22 @@ class Session:
         settings = {name: getattr(job.backbone_config, name) for name in type(job.backbone_config).__dataclass_fields__}
         loaded = load_backbone(request.backbone, settings)
         return cls(job, processes, rows, loaded, job.method(job.method_config), report)
+
+    @classmethod
+    def reopen(cls, run: RunFolder, report: Report | None = None) -> "Session":
+        """Open the session of a run again, on one process, wherever its folder was moved to.
+
+        Raises:
+            InputError: the run cannot be repeated as it was, for example because the backbone's files changed.
+        """
+        session = cls.open(request_of(run), report, count=1)
+        session.folder = run
+        changed = differences(run.config()["settings"], session.job.settings)
+        if changed:
+            raise InputError(
+                f"{run.path} must be used with its own settings; found {'; '.join(changed)}. Bring back what changed."
+            )
+        return session
 
     def attach(self) -> None:
         """Put the method's adapters into the backbone, the same on every process, and cut it where that is asked."""

@@ -61,10 +61,10 @@ def expert_parameters(shapes: Iterable[tuple[int, int]], config: ExpertConfig) -
 
 
 class ExpertProbe:
-    """Counts how a model's routers weigh the tokens it is shown; `rows` ends it."""
+    """Counts in an observation how a model's routers weigh the tokens it is shown; `rows` ends it."""
 
-    def __init__(self, model: nn.Module, layout: Layout) -> None:
-        self.observation = Observation(model, layout.input_key)
+    def __init__(self, observation: Observation) -> None:
+        self.observation = observation
 
     def watching(self, batch: Batch) -> AbstractContextManager[None]:
         return self.observation.watching(batch["attention_mask"])
@@ -108,4 +108,4 @@ class ExpertMethod(Method):
         return self.model
 
     def routing_probe(self) -> ExpertProbe:
-        return ExpertProbe(self.attached, self.layout)
+        return ExpertProbe(Observation(self.attached, self.input_key))

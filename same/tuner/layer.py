@@ -64,6 +64,7 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
         self._experts: tuple[int, ...] | None = None  # the ones that take part; None: all
         self._rest: frozenset[int] = frozenset()  # take part without gradient
         self._rows: Tensor | None = None
+        self._set: Tensor | None = None  # ω [1, n] in place of the router's
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
@@ -137,6 +138,16 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
             self._experts = active
             self._rows = torch.tensor(active, device=self.router.device)
 
+    def set_routing(self, weights: Tensor | None) -> None:
+        """Give every token the same ω in place of the router's; None lifts it.
+
+        Args:
+            weights: of the experts, of any sum [n].
+        """
+        if weights is not None and weights.shape != (self.num_experts,):
+            raise InputError(f"weights must hold {self.num_experts} numbers, one an expert; got {weights.tolist()}.")
+        self._set = None if weights is None else weights.to(self.router)[None]
+
     def weigh(self, logits: Tensor) -> Tensor:
         """ω of logits [..., n], by the rule of training or of inference."""
         config = self.settings[self.adapter]
@@ -157,6 +168,8 @@ class MoELoraLinear(nn.Module, BaseTunerLayer):
     def _given_weights(self, x: Tensor, logits: Tensor) -> Tensor | None:
         """ω of the experts that take part where it is not simply each token's own; None leaves it to the kernel."""
         config = self.settings[self.adapter]
+        if self._set is not None:
+            return self._set if self._rows is None else self._set[:, self._rows]
         plain = config.layer == "experts" and config.inference == "as_trained" and self.reweigh is None
         if config.routing == "token" and plain:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from same.maths.covariance import CovarianceSettings, CovarianceTracker, squared_norms
+from same.maths.drift import entropy
 from same.tuner.routing import spread
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Observation:
         argmax: count how often an expert is the largest; training never asks.
     """
 
-    FIELDS = ("weight", "largest", "energy", "tokens")
+    FIELDS: tuple[str, ...] = ("weight", "largest", "energy", "tokens")
 
     def __init__(
         self,
@@ -232,3 +234,27 @@ class Observation:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         for name in self.FIELDS:
             getattr(self, name).copy_(state[name])
+
+
+class EntropyObservation(Observation):
+    """Also how spread the routing of single tokens is, which their mean ω does not tell."""
+
+    FIELDS = (*Observation.FIELDS, "entropy")
+
+    def __init__(self, model: nn.Module, input_key: Callable[[str], str]) -> None:
+        super().__init__(model, input_key)
+        self.entropy = torch.zeros_like(self.tokens)
+
+    def _record_routing(self, row: int, omega: Tensor, energy: Tensor, counted: Counted) -> None:
+        super()._record_routing(row, omega, energy, counted)
+        each = entropy(omega.double())
+        self.entropy[row] += torch.where(counted.valid, each, each.new_zeros(())).sum()
+
+    def entropies(self) -> dict[str, Any]:
+        """Mean entropy of a token's ω in bits: of each layer, and their mean."""
+        bits = (self.entropy / self.tokens.clamp_min(1) / math.log(2)).tolist()
+        return {"mean": sum(bits) / len(bits), "layers": dict(zip(self.names, bits, strict=True))}
+
+    def shares(self) -> dict[str, list[float]]:
+        """Mean ω of each expert, by layer."""
+        return dict(zip(self.names, self.mean_weight().tolist(), strict=True))

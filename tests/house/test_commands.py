@@ -23,6 +23,10 @@ OPTIONS = {
     "same tables": ["--results", "--reading", "--format", "--json", "--write"],
     "same evaluate": ["--run"],
     "same audit": ["--run", "--json"],
+    "same reroute": [
+        *("--run", "--task", "--router", "--experts", "--retrain-steps", "--learning-rate", "--items", "--seed"),
+        *("--layer", "--weights", "--json"),
+    ],
     "same show": ["--run", "--json"],
     "same score": ["--benchmark", "--task", "--predictions", "--data-root", "--json"],
     "same export": ["--run", "--after", "--task", "--out"],
@@ -75,6 +79,8 @@ def test_command_and_its_options_exist(command: str, run: Run) -> None:
         ("same export --run nowhere --after 0 --task gqa --out x.jsonl", ["nowhere"]),
         ("same evaluate --run nowhere", ["nowhere"]),
         ("same audit --run nowhere", ["nowhere"]),
+        ("same reroute --run nowhere --task gqa --router 0 --experts 0", ["nowhere"]),
+        ("same reroute --run . --task gqa --router 0 --experts 0 --weights a,b", ["--weights", "a,b"]),
         ("workbench reproduce --chain quik", ["quik", "quick"]),
     ],
 )

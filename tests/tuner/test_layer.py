@@ -172,3 +172,23 @@ def test_bad_input_is_named(adapted, make_llava):
         MoELoraConfig(num_experts=4, top_k=5)
     with pytest.raises(InputError, match="target_modules"):
         get_peft_model(make_llava(), MoELoraConfig())
+
+
+def test_routing_set_by_hand_is_every_tokens_until_it_is_lifted(adapted, make_batch):
+    batch = make_batch()
+    layer = next(iter(moe_layers(adapted).values()))
+    expected = answers(adapted, batch)
+    alone = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    layer.set_routing(alone)
+    set_by_hand = answers(adapted, batch)
+    with torch.no_grad():
+        layer.set_routing(None)
+        kept = [b.clone() for b in layer.experts_b]
+        for expert, b in enumerate(layer.experts_b):
+            b.copy_(kept[1] if expert == 1 else torch.zeros_like(b))
+        layer.router.zero_()
+        layer.experts_b[1].mul_(4)  # with ω = 1/4 of each
+    assert torch.allclose(answers(adapted, batch), set_by_hand, atol=1e-5)
+    assert not torch.allclose(set_by_hand, expected)
+    with pytest.raises(InputError, match="weights must hold 4 numbers"):
+        layer.set_routing(torch.ones(3))
