@@ -1,6 +1,17 @@
 """One function a figure: a table in, a plotly figure out; the same ones in notebooks, reports and the dashboard."""
 
+from workbench.figures.activation import (
+    expert_scatter,
+    freezing_curve,
+    savings,
+    score_history,
+    score_map,
+    step_curve,
+    task_times,
+)
+from workbench.figures.drift import drift_curve, drift_heatmap, expert_map
 from workbench.figures.metrics import metric_comparison
+from workbench.figures.rerouting import rerouting_controls, rerouting_curve, retraining_curves, swap
 from workbench.figures.routing import (
     expert_distribution,
     expert_distribution_by_layer,
@@ -9,15 +20,34 @@ from workbench.figures.routing import (
     routing_map,
 )
 from workbench.figures.scores import score_matrix
-from workbench.figures.spectrum import spectrum
+from workbench.figures.spectrum import angle_matrix, eigenvalue_decay, gain_curve, protection, rank_map, spectrum
 
 __all__ = [
+    "angle_matrix",
+    "drift_curve",
+    "drift_heatmap",
+    "eigenvalue_decay",
     "expert_distribution",
     "expert_distribution_by_layer",
+    "expert_map",
+    "expert_scatter",
+    "freezing_curve",
+    "gain_curve",
     "metric_comparison",
     "overlap_curve",
     "overlap_heatmap",
+    "protection",
+    "rank_map",
+    "rerouting_controls",
+    "rerouting_curve",
+    "retraining_curves",
     "routing_map",
+    "savings",
+    "score_history",
+    "score_map",
     "score_matrix",
     "spectrum",
+    "step_curve",
+    "swap",
+    "task_times",
 ]

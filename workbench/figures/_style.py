@@ -76,6 +76,38 @@ def empty(message: str, height: int = 240) -> go.Figure:
     return go.Figure(layout=layout("", height, annotations=[note], xaxis=hidden, yaxis=hidden))
 
 
+def line(style: Mark, name: str, x: Any, y: Any, hover: str, **settings: Any) -> go.Scatter:
+    """A line in a mark's colour, dash and marker.
+
+    Args:
+        style: of the line.
+        name: said in the legend.
+        x: values.
+        y: values.
+        hover: what is said under the pointer, in plotly's template.
+        settings: of the trace, in place of these.
+    """
+    base: dict[str, Any] = {
+        "mode": "lines+markers",
+        "line": {"color": style.colour, "dash": style.dash, "width": 2.5},
+        "marker": {"symbol": style.marker, "size": 9, "color": style.colour, "opacity": 1},
+        "hovertemplate": f"{hover}<extra></extra>",
+    }
+    return go.Scatter(x=x, y=y, name=name, **(base | settings))
+
+
+def rule(value: float, axis: str = "y") -> dict[str, Any]:
+    """A dotted line across the picture at a value of an axis."""
+    along = "x" if axis == "y" else "y"
+    ends = {f"{along}ref": "paper", f"{along}0": 0, f"{along}1": 1, f"{axis}0": value, f"{axis}1": value}
+    return {"type": "line", **ends, "line": {"dash": "dot", "color": OKABE_ITO[6], "width": 2}}
+
+
+def colour_bar(title: str) -> dict[str, Any]:
+    """A narrow colour bar whose title stands along it."""
+    return {"title": {"text": title, "side": "right"}, "thickness": 12}
+
+
 def groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each name in a column, in the order the names first appear."""
     for name, part in table.groupby(column, sort=False):
@@ -84,4 +116,5 @@ def groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame
 
 def task_ticks(count: int) -> dict[str, Any]:
     """Axis ticks for 0-based task indices, written 1-based as papers do."""
-    return {"tickmode": "array", "tickvals": list(range(count)), "ticktext": [str(index + 1) for index in range(count)]}
+    names = [str(index + 1) for index in range(count)]
+    return {"tickmode": "array", "tickvals": list(range(count)), "ticktext": names, "zeroline": False}

@@ -7,9 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, empty, groups, layout, marks, task_ticks
-
-_NOTHING = "No routing was recorded: pick a run whose method has experts, with at least one finished task."
+from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, colour_bar, empty, groups, layout, task_ticks
+from workbench.figures.drift import NOTHING, drift_curve, drift_heatmap
 
 
 def expert_distribution(
@@ -23,7 +22,7 @@ def expert_distribution(
         title: said above the picture.
     """
     if routing.empty:
-        return empty(_NOTHING)
+        return empty(NOTHING)
     labels = list(dict.fromkeys(routing["label"]))
     figure = make_subplots(
         rows=len(labels), cols=1, shared_xaxes=True, subplot_titles=labels, vertical_spacing=0.16 / len(labels)
@@ -112,30 +111,7 @@ def overlap_curve(
         order: every label that shares the page, so that a run keeps its colour when others are hidden.
         title: said above the picture.
     """
-    if overlap.empty:
-        return empty(_NOTHING)
-    style = marks([*order, *overlap["label"]])
-    mean = overlap.groupby(["label", "after"], sort=False)["overlap"].mean().reset_index()
-    lines = [
-        go.Scatter(
-            x=part["after"],
-            y=part["overlap"],
-            name=label,
-            mode="lines+markers",
-            line={"color": style[label].colour, "dash": style[label].dash, "width": 2.5},
-            marker={"symbol": style[label].marker, "size": 9, "color": style[label].colour, "opacity": 1},
-            customdata=part["after"] + 1,
-            hovertemplate=f"{label}<br>after Task %{{customdata}}<br>overlap %{{y:.3f}}<extra></extra>",
-        )
-        for label, part in groups(mean, "label")
-    ]
-    low = float(mean["overlap"].min())
-    axes = {
-        "xaxis": {"title": {"text": "after training task"}, **task_ticks(int(mean["after"].max()) + 1)},
-        "yaxis": {"title": {"text": "overlap Σ min(p, q) (0–1)"}, "range": [max(0.0, low - 0.08), 1.02]},
-        "showlegend": True,
-    }
-    return go.Figure(lines, layout(title, 360, **axes))
+    return drift_curve(overlap, "overlap", order, title)
 
 
 def overlap_heatmap(overlap: pd.DataFrame, title: str = "Overlap with Task 1's own routing, by layer") -> go.Figure:
@@ -145,38 +121,7 @@ def overlap_heatmap(overlap: pd.DataFrame, title: str = "Overlap with Task 1's o
         overlap: columns label, after (0-based), layer (a short name), overlap in [0, 1].
         title: said above the picture.
     """
-    if overlap.empty:
-        return empty(_NOTHING)
-    labels = list(dict.fromkeys(overlap["label"]))
-    figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.02)
-    for column, label in enumerate(labels, start=1):
-        part = overlap[overlap["label"] == label]
-        grid = part.pivot(index="layer", columns="after", values="overlap").reindex(dict.fromkeys(part["layer"]))
-        heat = go.Heatmap(
-            z=grid.to_numpy(),
-            x=list(grid.columns),
-            y=list(grid.index),
-            coloraxis="coloraxis",
-            xgap=1,
-            ygap=1,
-            customdata=[[after + 1 for after in grid.columns]] * len(grid),
-            hovertemplate=f"{label}<br>layer %{{y}}<br>after Task %{{customdata}}<br>overlap %{{z:.3f}}<extra></extra>",
-        )
-        figure.add_trace(heat, 1, column)
-        figure.update_xaxes(
-            task_ticks(int(max(grid.columns)) + 1), showgrid=False, title={"text": "after task"}, row=1, col=column
-        )
-    bar = {"title": {"text": "overlap (0–1)", "side": "right"}, "thickness": 12}
-    figure.update_layout(
-        layout(
-            title,
-            170 + 20 * overlap["layer"].nunique(),
-            coloraxis={"colorscale": SEQUENTIAL, "cmax": 1, "colorbar": bar},
-        )
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_yaxes(title={"text": "layer"}, col=1)
-    return figure
+    return drift_heatmap(overlap, "overlap", title)
 
 
 def routing_map(weights: pd.DataFrame, title: str = "Routing weight of each image patch") -> go.Figure:
@@ -197,7 +142,7 @@ def routing_map(weights: pd.DataFrame, title: str = "Routing weight of each imag
         figure.add_trace(
             go.Heatmap(z=grid.to_numpy(), coloraxis="coloraxis", hovertemplate="ω %{z:.3f}<extra></extra>"), 1, column
         )
-    bar = {"title": {"text": "ω (0–1)", "side": "right"}, "thickness": 12}
+    bar = colour_bar("ω (0–1)")
     figure.update_layout(layout(title, 240, coloraxis={"colorscale": SEQUENTIAL, "colorbar": bar}))
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, autorange="reversed")
