@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workbench.deep import write_deep_run
 from tests.workbench.synthetic import write_run
 
 
@@ -15,4 +16,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder, "same", drift=0.2)
     write_run(folder, "same", seed=1, drift=0.2)
     write_run(folder, "lora", drift=0.6, finished=3, state="interrupted")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deep_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three finished runs whose snapshots hold audit, spectra, probes and scores of experts, with re-routings."""
+    folder = tmp_path_factory.mktemp("deep")
+    for method, drift in (("moelora", 0.4), ("same", 0.15), ("same_plus", 0.05)):
+        write_deep_run(folder, method, drift)
     return folder

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from tests.workbench.deep_drawn import drawn_deep
 from workbench import figures
 from workbench.figures._style import DARK, OKABE_ITO, dress, marks
 from workbench.store import Store, at_layer, overlap
@@ -38,8 +39,8 @@ def drawn(runs: Path) -> dict[str, go.Figure]:
 
 
 @pytest.fixture(scope="module")
-def pictures(runs: Path) -> dict[str, go.Figure]:
-    return drawn(runs)
+def pictures(runs: Path, deep_runs: Path) -> dict[str, go.Figure]:
+    return drawn(runs) | drawn_deep(deep_runs)
 
 
 def test_every_figure_is_drawn_here(pictures: dict[str, go.Figure]) -> None:
@@ -127,3 +128,22 @@ def test_dark_dress_reaches_every_axis(pictures: dict[str, go.Figure]) -> None:
     axes = [figure.layout[key] for key in figure.layout if key.startswith(("xaxis", "yaxis"))]
     assert {axis.gridcolor for axis in axes} == {DARK["line"]}
     assert figure.layout.paper_bgcolor == "rgba(0, 0, 0, 0)"
+
+
+def test_re_routings_are_drawn_by_what_routed_them(pictures: dict[str, go.Figure]) -> None:
+    curves = pictures["rerouting_curve"]
+    names = [trace.name for trace in curves.data if trace.showlegend]
+    assert names[:3] == ["their own router", "router retrained", "oracle router"]
+    random = next(trace for trace in curves.data if trace.name == "random router")
+    assert random.error_y.visible
+    assert not curves.data[0].error_y.visible
+    assert [len(bar.x) for bar in pictures["rerouting_controls"].data] == [5, 5, 5]
+    assert "interaction" in pictures["swap"].layout.xaxis.title.text
+
+
+def test_experts_that_would_rest_are_marked_and_counted(pictures: dict[str, go.Figure]) -> None:
+    trains, rests = pictures["expert_scatter"].data
+    marks_drawn = (pictures["score_map"].data[0].text == "×").sum()
+    assert marks_drawn == len(rests.x) > 0
+    assert all(u - f >= 0.1 or u - f == 0 for u, f in zip(trains.x, trains.y, strict=True))
+    assert rests.name == f"would rest ({marks_drawn})"

@@ -108,6 +108,11 @@ def colour_bar(title: str) -> dict[str, Any]:
     return {"title": {"text": title, "side": "right"}, "thickness": 12}
 
 
+def having(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows that have a value in a column; none where the table has no such column."""
+    return table.dropna(subset=column) if column in table else table.iloc[:0]
+
+
 def groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each name in a column, in the order the names first appear."""
     for name, part in table.groupby(column, sort=False):

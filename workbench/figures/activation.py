@@ -13,6 +13,7 @@ from workbench.figures._style import (
     colour_bar,
     empty,
     groups,
+    having,
     layout,
     line,
     mark,
@@ -184,7 +185,7 @@ def step_curve(steps: pd.DataFrame, measure: str = "active", order: Sequence[str
         order: every label that shares the page, so that a run keeps its colour when others are hidden.
         title: said above the picture.
     """
-    steps = steps.dropna(subset=measure) if len(steps) else steps
+    steps = having(steps, measure)
     if steps.empty:
         return empty("No step of these runs recorded this: choose runs that were trained, of a method that has it.")
     style = marks([*order, *steps["label"]])
@@ -208,7 +209,7 @@ def task_times(times: pd.DataFrame, measure: str = "train_seconds", title: str =
         measure: one of TIME_MEASURES.
         title: said above the picture.
     """
-    times = times.dropna(subset=measure) if len(times) else times
+    times = having(times, measure)
     if times.empty:
         return empty("No task of these runs is finished.")
     bars = []

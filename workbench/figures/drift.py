@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures._style import SEQUENTIAL, colour_bar, empty, groups, layout, line, marks, task_ticks
+from workbench.figures._style import SEQUENTIAL, colour_bar, empty, groups, having, layout, line, marks, task_ticks
 
 NOTHING = "No routing was recorded: pick a run whose method has experts, with at least one finished task."
 MEASURES = {
@@ -35,7 +35,7 @@ def drift_curve(
         order: every label that shares the page, so that a run keeps its colour when others are hidden.
         title: said above the picture.
     """
-    table = table.dropna(subset=measure) if measure in table else table.iloc[:0]
+    table = having(table, measure)
     if table.empty:
         return empty(NOTHING)
     style = marks([*order, *table["label"]])
@@ -63,7 +63,7 @@ def drift_heatmap(table: pd.DataFrame, measure: str = "divergence", title: str =
         measure: one of MEASURES.
         title: said above the picture.
     """
-    table = table.dropna(subset=measure) if measure in table else table.iloc[:0]
+    table = having(table, measure)
     if table.empty:
         return empty(NOTHING)
     labels = list(dict.fromkeys(table["label"]))

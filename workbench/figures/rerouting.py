@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, empty, groups, layout, line, mark, marks, task_ticks
+from workbench.figures._style import OKABE_ITO, empty, groups, having, layout, line, mark, marks, task_ticks
 
 NOTHING = "No re-routing is recorded here: run `same reroute`, or ask for one in the Re-routing lab."
 KINDS = {
@@ -29,7 +29,7 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
             (bits); several of one kind and version are averaged, and bars show the least and the most.
         title: said above the picture.
     """
-    table = table.dropna(subset="score")
+    table = having(table, "score")
     if table.empty:
         return empty(NOTHING)
     single = table["label"].nunique() == 1
@@ -69,9 +69,10 @@ def rerouting_controls(table: pd.DataFrame, title: str = "What routing is worth 
             of one kind are averaged, and bars show the least and the most.
         title: said above the picture.
     """
-    table = table[table["kind"] != "other"].dropna(subset="score")
+    table = having(table, "score")
     if table.empty:
         return empty(NOTHING)
+    table = table[table["kind"] != "other"]
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
     bars = []
     for index, (label, part) in enumerate(groups(table, "label")):
@@ -87,7 +88,10 @@ def rerouting_controls(table: pd.DataFrame, title: str = "What routing is worth 
                 name=label,
                 marker={"color": style.colour, "pattern": {"shape": style.pattern, "fillmode": "overlay"}},
                 error_y={**over, "visible": bool((score["max"] > score["min"]).any())},
-                text=[f"{bits:.2f} bits" if bits == bits else "" for bits in entropy],
+                text=["" if pd.isna(bits) else f"{bits:.2f}" for bits in entropy],
+                textfont={"size": 11},
+                textangle=0,
+                constraintext="none",
                 textposition="outside",
                 hovertemplate=f"{label}<br>%{{x}}<br>score %{{y:.3f}}<br>entropy %{{text}} bits<extra></extra>",
             )
