@@ -12,16 +12,22 @@ import papermill.parameterize
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 ITEMS = {"train_items": 16, "test_items": 2}
+SETTINGS = {"batch_size": 4, "freeze_every": 2, "freeze_warmup": 0.3, "log_every": 1}  # scores experts in mid-task
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype", "HF_HUB_OFFLINE": "1"}
 ENVIRONMENT["PYTHONWARNINGS"] = "ignore::FutureWarning"  # of libraries, about each other
+REROUTED = {"items": 2, "retrain_steps": 1, "random_seeds": [0], "pairs": False}
+MEASURED = {"bench_steps": 6, "bench_rows": 4, "bench_length": 32}
 UNCOMPARED = "nbval-ignore-output"
 
 
 def parameters(runs: Path) -> dict[str, dict[str, Any]]:
     """What each notebook is given; one that is not named here keeps its defaults."""
     return {
-        "10_train": {"method": "same", "runs": str(runs), **ITEMS},
-        "20_router_drift": {"methods": ["moelora"], "runs": str(runs)},
+        "10_train": {"method": "same", "seed": 1, "runs": str(runs), **ITEMS},
+        "20_router_drift": {"methods": ["same"], "runs": str(runs)},
+        "30_rerouting": {"methods": ["same"], "runs": str(runs), **REROUTED},
+        "40_spectra": {"runs": str(runs)},
+        "50_activation": {"runs": str(runs), **MEASURED},
     }
 
 
@@ -31,9 +37,10 @@ def names() -> list[str]:
 
 
 def train(runs: Path) -> Path:
-    """Train the run that `20_router_drift` reads, through the command line."""
+    """Train the run that notebooks 20 to 50 read, through the command line."""
     options = [word for name, value in ITEMS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    chosen = ["--benchmark", "mini-coin", "--method", "moelora", "--runs", str(runs)]
+    options += [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    chosen = ["--benchmark", "mini-coin", "--method", "same", "--runs", str(runs)]
     command = [sys.executable, "-m", "same.cli", "train", *chosen, *options]
     done = subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=True)
     return Path(done.stdout.split()[-1])
