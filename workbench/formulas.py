@@ -115,21 +115,16 @@ def sliding_mean(values: Array, window: int) -> Array:
     return sums / np.minimum(np.arange(1, len(values) + 1), window)
 
 
-def leading(inputs: Array, energy_threshold: float, energy: Energy = "squared") -> Array:
-    """Directions that hold δ of the energy of a few recorded inputs [tokens, d], as columns [d, k]."""
+def directions(inputs: Array) -> tuple[Eigenvalues, Array]:
+    """Spectrum of a few recorded inputs [tokens, d], and its directions as columns [d, tokens or d]."""
     _, lengths, vectors = np.linalg.svd(inputs, full_matrices=False)
     values = lengths**2 / len(inputs)
-    spectrum = Eigenvalues(values, inputs.shape[1], float(values.sum()), len(inputs))
-    return np.asarray(vectors[: spectrum.rank(energy_threshold, energy)].T)
+    return Eigenvalues(values, inputs.shape[1], float(values.sum()), len(inputs)), np.asarray(vectors.T)
 
 
-def principal_angles(first: Array, second: Array) -> Array:
-    """Angles in radians, ascending, between the spans of two orthonormal bases [d, k] and [d, l]."""
-    if first.shape[1] < second.shape[1]:
-        first, second = second, first
-    cosines = np.clip(np.linalg.svd(first.T @ second, compute_uv=False), 0, 1)
-    sines = np.clip(np.linalg.svd(second - first @ (first.T @ second), compute_uv=False)[::-1], 0, 1)
-    return np.where(cosines**2 < 0.5, np.arccos(cosines), np.arcsin(sines))
+def principal_angles(products: Array) -> Array:
+    """Angles in radians, ascending, between the spans of two orthonormal bases, from V₁ᵀ V₂ [k, l]; exact to 1e-7."""
+    return np.arccos(np.clip(np.linalg.svd(products, compute_uv=False), 0, 1))
 
 
 def resting(scores: Array, freeze_threshold: float) -> NDArray[np.bool_]:

@@ -31,7 +31,6 @@ def drawn_deep(runs: Path) -> dict[str, go.Figure]:
         "rerouting_controls": figures.rerouting_controls(asked[asked["experts"] == last]),
         "swap": figures.swap(four, tables.swap_effects(four)),
         "version_grid": figures.version_grid(own),
-        "loss_curve": figures.loss_curve([(1, 2.0), (2, 1.0)]),
         "retraining_curves": figures.retraining_curves(tables.retraining(store, run, list(own["id"]))),
         "eigenvalue_decay": figures.eigenvalue_decay(spectra),
         "rank_map": figures.rank_map(tables.ranks(store, run, 0.9)),

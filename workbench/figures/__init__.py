@@ -21,7 +21,7 @@ from workbench.figures.routing import (
 )
 from workbench.figures.scores import score_matrix
 from workbench.figures.spectrum import angle_matrix, eigenvalue_decay, gain_curve, protection, rank_map, spectrum
-from workbench.figures.versions import loss_curve, version_grid
+from workbench.figures.versions import version_grid
 
 __all__ = [
     "angle_matrix",
@@ -34,7 +34,6 @@ __all__ = [
     "expert_scatter",
     "freezing_curve",
     "gain_curve",
-    "loss_curve",
     "metric_comparison",
     "overlap_curve",
     "overlap_heatmap",

@@ -25,8 +25,8 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
     """Score and routing entropy against the experts' version, a line for each way of routing.
 
     Args:
-        table: re-routings of one task: columns label (run), experts (0-based version), kind, score (0–1), entropy
-            (bits); several of one kind and version are averaged, and bars show the least and the most.
+        table: re-routings of one task: columns label (run), experts (0-based version), kind, score (1: all right),
+            entropy (bits); several of one kind and version are averaged, and bars show the least and the most.
         title: said above the picture.
     """
     table = having(table, "score")
@@ -52,7 +52,7 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
     figure.update_layout(layout(title, 560, showlegend=True))
     figure.update_xaxes(task_ticks(int(table["experts"].max()) + 1))
     figure.update_xaxes(title={"text": "experts' version: after training task"}, row=2)
-    figure.update_yaxes(title={"text": "score (0–1)"}, rangemode="tozero", row=1)
+    figure.update_yaxes(title={"text": "score"}, rangemode="tozero", row=1)
     figure.update_yaxes(title={"text": "routing entropy (bits)"}, rangemode="tozero", row=2)
     return figure
 
@@ -99,7 +99,7 @@ def rerouting_controls(table: pd.DataFrame, title: str = "What routing is worth 
     top = max(float(table["score"].max()) * 1.18, 0.05)
     axes: dict[str, Any] = {
         "xaxis": {"title": {"text": "routed by (above each bar: mean routing entropy, bits)"}, "showgrid": False},
-        "yaxis": {"title": {"text": "score (0–1)"}, "range": [0, top]},
+        "yaxis": {"title": {"text": "score"}, "range": [0, top]},
         "showlegend": True,
     }
     return go.Figure(bars, layout(title, 400, barmode="group", **axes))
@@ -128,7 +128,7 @@ def swap(
     room = max(0.25 * (high - low), 0.03)
     axes: dict[str, Any] = {
         "xaxis": {"title": {"text": f"experts  (late minus early: {said})"}, "range": [-0.4, 1.4], "showgrid": False},
-        "yaxis": {"title": {"text": "score (0–1)"}, "range": [low - room, high + room]},
+        "yaxis": {"title": {"text": "score"}, "range": [low - room, high + room]},
         "showlegend": True,
     }
     return go.Figure(lines, layout(title, 400, **axes))

@@ -1,11 +1,10 @@
-"""Routers of some versions over experts of others: scores of the pairs, and how a router was trained."""
+"""Routers of some versions over experts of others: scores of the pairs."""
 
-from collections.abc import Sequence
-
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures._style import SEQUENTIAL, empty, layout, mark
+from workbench.figures._style import SEQUENTIAL, empty, layout
 
 
 def version_grid(pairs: pd.DataFrame, title: str = "Score by router and experts") -> go.Figure:
@@ -19,14 +18,13 @@ def version_grid(pairs: pd.DataFrame, title: str = "Score by router and experts"
         return empty("No pair of this task has been evaluated yet: press “Evaluate this pair”.")
     grid = pairs.drop_duplicates(["router", "experts"], keep="last")
     grid = grid.pivot(index="router", columns="experts", values="score").astype(float)
-    grid = grid.loc[
-        sorted(grid.index, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-    ]
+    grid = grid.loc[sorted(map(str, grid.index), key=_place)]
     heat = go.Heatmap(
         z=grid.to_numpy(),
-        x=[f"E{index + 1}" for index in grid.columns],
+        x=[f"E{index + 1}" for index in map(int, grid.columns)],
         y=[f"R{int(name) + 1}" if name.isdecimal() else name for name in grid.index],
         zmin=0,
+        zmax=max(1.0, float(np.nanmax(grid.to_numpy()))),  # CIDEr may be more
         colorscale=SEQUENTIAL,
         texttemplate="%{z:.2f}",
         xgap=1,
@@ -47,22 +45,6 @@ def version_grid(pairs: pd.DataFrame, title: str = "Score by router and experts"
     return go.Figure(heat, layout(title, 190 + 34 * len(grid), **axes))
 
 
-def loss_curve(curve: Sequence[tuple[int, float]], title: str = "Loss of the router") -> go.Figure:
-    """The loss of each step in which a router was trained.
-
-    Args:
-        curve: steps from 1 and losses.
-        title: said above the picture.
-    """
-    if not curve:
-        return empty("No router is being trained, and the result chosen has none that was.")
-    steps, losses = zip(*curve, strict=True)
-    line = go.Scatter(
-        x=list(steps),
-        y=list(losses),
-        mode="lines+markers" if len(steps) < 30 else "lines",
-        line={"color": mark(0).colour, "width": 2.5},
-        hovertemplate="step %{x}<br>loss %{y:.4f}<extra></extra>",
-    )
-    axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": "loss (nats a token)"}}}
-    return go.Figure(line, layout(title, 300, **axes))
+def _place(router: str) -> tuple[bool, int, str]:
+    """Versions in order, then the others by name."""
+    return not router.isdecimal(), int(router) if router.isdecimal() else 0, router

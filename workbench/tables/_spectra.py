@@ -10,7 +10,7 @@ import pandas as pd
 
 from same.errors import InputError
 from same.runs import RunFolder
-from workbench.formulas import Array, Eigenvalues, Energy, Rules, leading, principal_angles
+from workbench.formulas import Array, Eigenvalues, Energy, Rules, directions, principal_angles
 from workbench.store import Store, layer_names
 from workbench.tables._files import Identity, identity, number, open_tensors, tensors
 
@@ -118,22 +118,31 @@ def angles(store: Store, run: str, layer_input: str, energy_threshold: float = 0
         InputError: the run recorded no such input; names those it has.
     """
     folder = store.folder(run)
-    bases = {}
-    for task in range(folder.finished()):
-        recorded = _recorded(folder.path, task, identity(folder, task))
-        if layer_input in recorded:
-            bases[task] = leading(recorded[layer_input], energy_threshold)
-        elif not bases or not recorded:
-            raise InputError(
-                f"layer input must be one that {run} recorded; got {layer_input!r}. "
-                f"Choices: {', '.join(recorded) or 'none: train a method that routes experts, with audit=true'}."
-            )
+    stages = tuple(identity(folder, task) for task in range(folder.finished()))
+    recorded = {name for task in range(len(stages)) for name in _recorded(folder.path, task, stages[task])}
+    if layer_input not in recorded:
+        choices = ", ".join(sorted(recorded, key=_place)) or "none: train a method that routes experts, with audit=true"
+        raise InputError(f"layer input must be one that {run} recorded; got {layer_input!r}. Choices: {choices}.")
+    spectra, products = _compared(folder.path, layer_input, stages)
+    held = {task: found.rank(energy_threshold) for task, found in spectra.items()}
     rows = []
-    for first, one in bases.items():
-        for second, other in bases.items():
-            found = np.degrees(principal_angles(one, other))
-            rows.append((first, second, found.min(), found.mean(), found.max()))
-    return pd.DataFrame(rows, columns=["first", "second", "min", "mean", "max"])
+    for (first, second), product in products.items():
+        found = np.degrees(principal_angles(product[: held[first], : held[second]]))
+        summary = (float(found.min()), float(found.mean()), float(found.max()))
+        rows += [(*pair, *summary) for pair in dict.fromkeys([(first, second), (second, first)])]
+    return pd.DataFrame(sorted(rows), columns=["first", "second", "min", "mean", "max"])
+
+
+@lru_cache(maxsize=64)
+def _compared(
+    path: Path, layer_input: str, stages: tuple[Identity, ...]
+) -> tuple[dict[int, Eigenvalues], dict[tuple[int, int], Array]]:
+    """Spectrum of each task's recorded inputs, and V₁ᵀ V₂ of each two: all that angles at any δ are made from."""
+    recorded = {task: _recorded(path, task, stage) for task, stage in enumerate(stages)}
+    found = {task: directions(inputs[layer_input]) for task, inputs in recorded.items() if layer_input in inputs}
+    pairs = [(first, second) for first in found for second in found if first <= second]
+    products = {(first, second): found[first][1].T @ found[second][1] for first, second in pairs}
+    return {task: spectrum for task, (spectrum, _) in found.items()}, products
 
 
 @lru_cache(maxsize=32)
