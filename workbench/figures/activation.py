@@ -192,7 +192,12 @@ def step_curve(steps: pd.DataFrame, measure: str = "active", order: Sequence[str
     said = STEP_MEASURES[measure]
     lines = []
     for label, part in groups(steps, "label"):
-        more: dict[str, Any] = {"mode": "lines", "line": {"color": style[label].colour, "dash": style[label].dash}}
+        drawn = {
+            "color": style[label].colour,
+            "dash": style[label].dash,
+            "shape": "vh" if measure == "active" else None,
+        }
+        more: dict[str, Any] = {"mode": "lines", "line": drawn}
         hover = f"{label}<br>%{{x:.2f}} tasks<br>%{{y:.4g}}"
         lines.append(line(style[label], label, part["position"], part[measure], hover, **more))
     first = said.partition(" (")[0]

@@ -115,7 +115,6 @@ def rank_map(ranks: pd.DataFrame, title: str = "Directions that hold δ of the e
         texttemplate="%{text}",
         colorscale=SEQUENTIAL,
         zmin=0,
-        zmax=1,
         xgap=1,
         ygap=1,
         customdata=[[after + 1 for after in stages]] * len(order),
