@@ -15,9 +15,9 @@ import typer
 
 from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, RunPath, Settings, parse_settings
 from same.cli.plan import plan
+from same.cli.reroute import reroute
 from same.cli.sweep import sweep
 from same.cli.tables import tables
-from same.cli.reroute import reroute
 from same.errors import InputError, RunFailed
 
 app = typer.Typer(

@@ -116,10 +116,16 @@ class Rerouter:
         finished = run.finished()
         if not finished:
             raise InputError(f"{run.path} must have a finished task; it has none. Train until its first one is.")
-        if not run.snapshot(0).has("routing.parquet"):
+        first = run.snapshot(0)
+        if not first.has("routing.parquet"):
             raise InputError(
                 f"{run.path} must be of a method that routes experts; {run.config()['method']} does not. "
                 "Give a run of another method."
+            )
+        if first.manifest().get("pruned"):
+            raise InputError(
+                f"{run.path} must hold its adapters; its snapshots were pruned to their tables. Train it anew with "
+                "`same train`, or give a run that was not part of such a sweep."
             )
 
     def result(self, asked: Rerouting) -> dict[str, Any]:
@@ -295,6 +301,7 @@ class Rerouter:
         ]
         counts = [answer_tokens(part) for part in parts]
         for part, count in zip(parts, counts, strict=True):
+            session.method.route(part)
             with session.autocast:
                 loss: Tensor = session.model(**part).loss * count / sum(counts)
             loss.backward()

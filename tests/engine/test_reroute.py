@@ -80,12 +80,15 @@ def test_versions_are_indices_names_or_all(recorded):
         versions(recorded, "0,3")
 
 
-def test_a_run_without_routed_experts_or_without_a_finished_task_is_refused(tmp_path):
+def test_a_run_without_a_finished_task_routed_experts_or_adapters_is_refused(tmp_path):
     run = RunFolder.create(tmp_path, "colours", "lora", 0, {"tasks": [{"key": "colour"}], "train": {}})
     with pytest.raises(InputError, match="finished task"):
         Rerouter(run)
     run.write_snapshot(0, lambda path: (path / "adapter").touch(), task="colour")
     with pytest.raises(InputError, match=r"routes experts; lora does not"):
+        Rerouter(run)
+    run.write_snapshot(0, lambda path: write_table(path / "routing.parquet", {"layer": ["up"]}), pruned=True)
+    with pytest.raises(InputError, match="pruned"):
         Rerouter(run)
 
 
