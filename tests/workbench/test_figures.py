@@ -139,6 +139,8 @@ def test_re_routings_are_drawn_by_what_routed_them(pictures: dict[str, go.Figure
     assert not curves.data[0].error_y.visible
     assert [len(bar.x) for bar in pictures["rerouting_controls"].data] == [5, 5, 5]
     assert "interaction" in pictures["swap"].layout.xaxis.title.text
+    places = {trace.name: list(trace.textposition) for trace in pictures["swap"].data}
+    assert all({one, other} == {"top center", "bottom center"} for one, other in zip(*places.values(), strict=True))
 
 
 def test_experts_that_would_rest_are_marked_and_counted(pictures: dict[str, go.Figure]) -> None:

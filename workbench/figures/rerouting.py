@@ -118,14 +118,16 @@ def swap(
     if four.empty:
         return empty(NOTHING)
     lines = []
+    highest = four.groupby("experts")["score"].idxmax()
     for index, (router, part) in enumerate(four.groupby("router", sort=True)):
         name, places = f"router of Task {int(str(router)) + 1}", [f"experts of Task {at + 1}" for at in part["experts"]]
         more = {"mode": "lines+markers+text", "text": [f"{score:.3f}" for score in part["score"]]}
-        more |= {"textposition": "top center" if index else "bottom center"}
+        more |= {"textposition": ["top center" if row in set(highest) else "bottom center" for row in part.index]}
         lines.append(line(mark(index), name, places, part["score"], f"{name}, %{{x}}<br>score %{{y:.3f}}", **more))
-    said = "  ·  ".join(f"{effect} {value:+.3f}" for effect, value in effects.itertuples(index=False)).replace("-", "−")
+    rounded = [(effect, round(value, 3) + 0.0) for effect, value in effects.itertuples(index=False)]
+    said = "  ·  ".join(f"{effect} {value:+.3f}" for effect, value in rounded).replace("-", "−")
     low, high = float(four["score"].min()), float(four["score"].max())
-    room = max(0.25 * (high - low), 0.03)
+    room = 0.15 * (high - low) + 0.02
     axes: dict[str, Any] = {
         "xaxis": {"title": {"text": f"experts  (late minus early: {said})"}, "range": [-0.4, 1.4], "showgrid": False},
         "yaxis": {"title": {"text": "score"}, "range": [low - room, high + room]},
