@@ -57,11 +57,28 @@ def layout(title: str, height: int, **settings: Any) -> dict[str, Any]:
     return base | settings
 
 
+_PLAIN = {"automargin": True, "ticks": "", "title": {"standoff": 15}, "zerolinewidth": 2}
+_BAR = {"outlinewidth": 0, "ticks": ""}
+TEMPLATE = {
+    "layout": {
+        "colorway": OKABE_ITO,
+        "xaxis": _PLAIN,
+        "yaxis": _PLAIN,
+        "hoverlabel": {"align": "left"},
+        "hovermode": "closest",
+        "coloraxis": {"colorbar": _BAR},
+    },
+    "data": {"heatmap": [{"colorbar": _BAR}]},
+}
+"""What plotly_white says of our figures; all of it would be most of what a page is sent at each change."""
+
+
 def dress(figure: go.Figure, dark: bool) -> go.Figure:
     """Give a figure the text and line colours of a light or dark page, and no ground of its own."""
     colours = DARK if dark else LIGHT
     clear = "rgba(0, 0, 0, 0)"
     axis = {"gridcolor": colours["line"], "linecolor": colours["line"], "zerolinecolor": colours["line"]}
+    figure.layout.template = TEMPLATE
     figure.update_layout(font={"color": colours["text"], "family": FONT}, paper_bgcolor=clear, plot_bgcolor=clear)
     figure.update_layout(legend={"bgcolor": clear}, title={"font": {"color": colours["text"]}})
     figure.update_xaxes(axis)
