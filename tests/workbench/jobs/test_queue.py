@@ -1,0 +1,140 @@
+"""The queue: who may ask for what, how a job goes through a real Dask worker, and its end."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from same.errors import InputError
+from same.runs import RunFolder
+from tests.workbench.synthetic import write_run
+from workbench.jobs.asked import Rerouting
+from workbench.jobs.queue import FINISHED, Job, Jobs, Limits
+
+ASKED = Rerouting("gqa", ("0",), (1,))
+LAYER = "base_model.model.model.language_model.layers.0.mlp.gate_proj"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_run(tmp_path_factory.mktemp("runs"), "same")
+
+
+class Ended:
+    """Waits for jobs that have ended."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self._any = threading.Condition()
+
+    def __call__(self, job: Job) -> None:
+        if job.state in FINISHED:
+            with self._any:
+                self.jobs[job.key] = job
+                self._any.notify_all()
+
+    def wait(self, key: str) -> Job:
+        with self._any:
+            assert self._any.wait_for(lambda: key in self.jobs, 60)
+            return self.jobs[key]
+
+
+@pytest.fixture
+def ended() -> Ended:
+    return Ended()
+
+
+@pytest.fixture
+def jobs(ended: Ended) -> Iterator[Jobs]:
+    found = Jobs(None, Limits(per_user=2, waiting=3), ended)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task": "gqaa"}, "gqa"),
+        ({"task": "--help"}, "Unknown task"),
+        ({"task": "gqa; rm -rf /"}, "Unknown task"),
+        ({"routers": ("9",)}, "Choices: 0, 1"),
+        ({"routers": ("0 --seed 1",)}, "Unknown version"),
+        ({"routers": ()}, "must be chosen"),
+        ({"experts": (8,)}, "Unknown version"),
+        ({"experts": (-1,)}, "Unknown version"),
+        ({"retrain_steps": 10**6}, "10000"),
+        ({"retrain_steps": -1}, "retraining steps"),
+        ({"learning_rate": float("nan")}, "learning rate"),
+        ({"learning_rate": 0.0}, "learning rate"),
+        ({"items": 0}, "items"),
+        ({"seed": -1}, "seed"),
+        ({"layer": "../../etc/passwd", "weights": (1.0,) * 8}, "Unknown layer"),
+        ({"layer": LAYER, "weights": (1.0,)}, "8 numbers"),
+        ({"layer": LAYER, "weights": (0.0,) * 8}, "not all be 0"),
+        ({"layer": LAYER, "weights": (float("inf"),) * 8}, "8 numbers"),
+        ({"layer": LAYER, "weights": (float("nan"),) * 8}, "8 numbers"),
+    ],
+)
+def test_a_question_that_does_not_fit_the_run_is_refused_before_it_waits(
+    changes: dict[str, Any], said: str, run: RunFolder, jobs: Jobs
+) -> None:
+    asked = Rerouting(**{**vars(ASKED), **changes})
+    with pytest.raises(InputError, match=said):
+        jobs.submit("alice", run, "name", asked)
+    assert jobs.listed() == []
+
+
+def test_arguments_are_a_list_and_values_cannot_be_options(run: RunFolder) -> None:
+    asked = Rerouting("gqa", ("0", "own"), (1, 2), 5, 0.001, 10, 3, LAYER, (0.0, 1.0))
+    command = asked.command(run)
+    assert command[:4] == [sys.executable, "-m", "same.cli", "reroute"]
+    assert all(word.startswith("--") for word in command[4:])
+    assert {"--router=0,own", "--experts=1,2", "--retrain-steps=5", "--weights=0.0,1.0"} <= set(command)
+
+
+def test_one_user_and_the_server_have_a_limit(run: RunFolder, jobs: Jobs) -> None:
+    first = jobs.submit("alice", run, "name", ASKED)
+    jobs.submit("alice", run, "name", ASKED)
+    with pytest.raises(InputError, match="you have 2"):
+        jobs.submit("alice", run, "name", ASKED)
+    jobs.submit("bob", run, "name", ASKED)
+    with pytest.raises(InputError, match="the server has 3"):
+        jobs.submit("carol", run, "name", ASKED)
+    with pytest.raises(InputError, match="alice's"):
+        jobs.cancel(first.key, "bob")
+    with pytest.raises(InputError, match="Unknown job"):
+        jobs.cancel("nothing", "bob")
+
+
+@pytest.mark.slow
+def test_jobs_go_through_the_worker_one_after_the_other(run: RunFolder, jobs: Jobs, ended: Ended) -> None:
+    """The synthetic run has no model: the command fails, and its reason comes back; the one that waits is cancelled."""
+    first, second = jobs.submit("alice", run, "name", ASKED), jobs.submit("alice", run, "name", ASKED)
+    jobs.cancel(second.key, "alice")
+    assert ended.wait(second.key).state == "cancelled"
+    found = ended.wait(first.key)
+    assert found.state == "failed"
+    assert found.message
+    assert found.ended is not None
+    assert [job.key for job in jobs.listed()] == [second.key, first.key]
+    jobs.submit("alice", run, "name", ASKED)  # what has ended counts no more
+    listening = [one for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    assert {one.laddr.ip for one in listening} <= {"127.0.0.1"}
+
+
+def test_a_scheduler_that_does_not_answer_fails_the_job(run: RunFolder, ended: Ended, tmp_path: Path) -> None:
+    jobs = Jobs("tcp://127.0.0.1:1", None, ended, patience=1)
+    job = ended.wait(jobs.submit("alice", run, "name", ASKED).key)
+    assert job.state == "failed"
+    assert "tcp://127.0.0.1:1" in job.message
+    jobs.close()
+
+
+@pytest.mark.parametrize("limits", [{"per_user": 0}, {"minutes": -1.0}, {"gigabytes": float("nan")}])
+def test_a_limit_is_positive(limits: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="positive"):
+        Limits(**limits)
