@@ -1,0 +1,72 @@
+"""Wrong passwords cost time: after a few, a name, an address and both together wait, longer each time."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+MOST = 10_000
+"""Names and addresses remembered; the oldest go first, so that guessing cannot fill the memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many failures are free, and how long one waits after more; times in seconds."""
+
+    together: int = 5
+    """Of one name from one address."""
+    name: int = 20
+    """Of one name from anywhere: high, so that a stranger cannot easily lock a person out."""
+    address: int = 20
+    """From one address, whatever the names."""
+    first_wait: float = 30.0
+    """Doubles with each failure beyond."""
+    longest_wait: float = 900.0
+    forgotten_after: float = 3600.0
+
+
+class Lockout:
+    """Failures by name, by address and by both."""
+
+    def __init__(self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic):
+        self.limits = limits or Limits()
+        self._clock = clock
+        self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        self._lock = Lock()
+
+    def wait(self, name: str, address: str) -> float:
+        """Seconds until the next attempt counts; 0 when it may be made now."""
+        with self._lock:
+            return max(self._wait(key, free) for key, free in self._keys(name, address))
+
+    def failed(self, name: str, address: str) -> None:
+        """Count a wrong password."""
+        now = self._clock()
+        with self._lock:
+            for key, _ in self._keys(name, address):
+                self._failures[key] = (self._count(key) + 1, now)
+                self._failures.move_to_end(key)
+            while len(self._failures) > MOST:
+                self._failures.popitem(last=False)
+
+    def succeeded(self, name: str, address: str) -> None:
+        """Forget this name's failures from this address; those of the address stay."""
+        with self._lock:
+            for key in ((name, address), (name, "")):
+                self._failures.pop(key, None)
+
+    def _keys(self, name: str, address: str) -> list[tuple[tuple[str, str], int]]:
+        limits = self.limits
+        return [((name, address), limits.together), ((name, ""), limits.name), (("", address), limits.address)]
+
+    def _count(self, key: tuple[str, str]) -> int:
+        count, last = self._failures.get(key, (0, 0.0))
+        return 0 if self._clock() - last > self.limits.forgotten_after else count
+
+    def _wait(self, key: tuple[str, str], free: int) -> float:
+        beyond = self._count(key) - free
+        if beyond < 0:
+            return 0.0
+        whole = min(self.limits.first_wait * 2.0 ** min(beyond, 30), self.limits.longest_wait)
+        return max(0.0, self._failures[key][1] + whole - self._clock())
