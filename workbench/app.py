@@ -1,75 +1,179 @@
 """The Panel shell: a page with one tab a view, and its server. Never imports torch: models live elsewhere."""
 
-import os
-import secrets
+import logging
 import signal
 import socket
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlencode
 
 import panel as pn
 import panel_material_ui as pmui
+from panel.util import edit_readonly
 
 from same import __version__
 from same.errors import InputError
 from same.registry import load_class, names
+from workbench.jobs.queue import Job, Jobs, Limits
+from workbench.serving import guard
+from workbench.serving.accounts import Accounts
+from workbench.serving.log import say, write_lines
 from workbench.store import Store
-from workbench.views._base import View
+from workbench.views._base import View, Visitor
 
 TITLE = "SAME workbench"
 ADDRESS = "127.0.0.1"
 THREADS = 4
 
 
-def page(runs: str | Path, dark: bool = False) -> pmui.Page:
-    """Build the page of one session."""
+def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = False) -> pmui.Page:
+    """Build the page of one session; a view is made when its tab is opened."""
     pn.extension("plotly", "tabulator", loading_indicator=True)
-    store = Store(runs)
-    found = [load_class("workbench.views", name, View) for name in names("workbench.views")]  # type: ignore[type-abstract]
-    views = [view(store) for view in sorted(found, key=lambda view: view.order)]
-    tabs = pmui.Tabs(*((view.title, view) for view in views), dynamic=True, sizing_mode="stretch_width")
-    where = pmui.Typography(f"{store.runs} · version {__version__}", variant="caption", margin=(10, 20))
+    store = runs if isinstance(runs, Store) else Store(runs)
+    found = {name: load_class("workbench.views", name, View) for name in names("workbench.views")}  # type: ignore[type-abstract]
+    keys = sorted(found, key=lambda name: found[name].order)
+    asked = {name: values[0].decode(errors="replace") for name, values in pn.state.session_args.items()}
+    places = [pmui.Column(sizing_mode="stretch_width") for _ in keys]
+    start = keys.index(asked["view"]) if asked.get("view") in keys else 0
+    tabs = pmui.Tabs(
+        *((found[key].title, place) for key, place in zip(keys, places, strict=True)),
+        active=start,
+        dynamic=True,
+        sizing_mode="stretch_width",
+    )
+    who = f" · {visitor.name}" if visitor and visitor.name else ""
+    where = pmui.Typography(f"{store.runs} · version {__version__}{who}", variant="caption", margin=(10, 20))
     shell = pmui.Page(title=TITLE, main=[pmui.Column(tabs, where, margin=(0, 15))], dark_theme=dark)
-    for view in views:
-        shell.link(view, dark_theme="dark")
-        view.dark = shell.dark_theme
+    _leave_alone(shell)
+    views: dict[str, View] = {}
+
+    def open_view(key: str) -> View:
+        if key not in views:
+            view = views[key] = found[key](store, visitor, dark=shell.dark_theme)
+            shell.link(view, dark_theme="dark")
+            view.on_state = lambda: _tell_address(key, view)
+            places[keys.index(key)].append(view)
+            view.opened()
+        return views[key]
+
+    tabs.param.watch(lambda event: _tell_address(keys[event.new], open_view(keys[event.new])), "active")
+    open_view(keys[start]).restore(asked)
     return shell
 
 
-def serve(runs: str | Path, port: int = 5006) -> None:
-    """Serve the page on this machine only until stopped, with session threads, without an admin page.
+def _leave_alone(shell: pmui.Page) -> None:
+    """Let a page follow its own session only: its busy bar follows the callbacks of all, and keeps it for ever."""
+    with edit_readonly(shell):
+        shell.busy = False
+    for watcher in list(pn.state.param.watchers.get("busy", {}).get("value", [])):
+        if getattr(getattr(watcher.fn, "__self__", None), "self", None) is shell:
+            pn.state.param.unwatch(watcher)
+
+
+def _tell_address(key: str, view: View) -> None:
+    """Make the address one that brings this state back."""
+    if pn.state.location is not None:
+        said = {name: text for name, text in view.state().items() if text}
+        pn.state.location.search = f"?{urlencode({'view': key, **said})}"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How the dashboard is served.
 
     Args:
-        runs: folder of runs.
-        port: TCP port; 0 takes a free one. The address is printed once it can be opened.
+        port: TCP port; 0 takes a free one.
+        address: of the network interface.
+        auth: file of accounts (None: no login).
+        oauth: name of an OAuth provider; who may enter is in the file.
+        scheduler: address of a Dask scheduler (None: a worker here).
+        prefix: path below which the page lives, as a reverse proxy passes it on.
+        hosts: names by which browsers reach the server, beside its own.
+        limits: of jobs.
     """
-    folder = Store(runs).runs
-    port = _free_port(port)
+
+    port: int = 5006
+    address: str = ADDRESS
+    auth: Path | None = None
+    oauth: str | None = None
+    scheduler: str | None = None
+    prefix: str = ""
+    hosts: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return guard.is_local(self.address)
+
+
+def serve(runs: str | Path, how: Serving | None = None) -> None:
+    """Serve the page until stopped, with session threads, without an admin page.
+
+    The address is printed once it can be opened. Without a login it is everybody's who can reach it: then only people
+    on this machine may queue jobs.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    how = how or Serving()
+    store = Store(runs)
+    prefix = guard.checked_prefix(how.prefix)
+    guard.check_scheduler(how.scheduler)
+    accounts = guard.accounts(how.auth, how.oauth)
+    port = _free_port(how.address, how.port)
+    hosts = guard.hosts(how.address, port, how.hosts)
+    write_lines()
+    jobs = Jobs(how.scheduler, how.limits, _log_job)
     pn.config.nthreads = THREADS
     server = pn.serve(
-        {"/": lambda: page(folder)},
-        address=ADDRESS,
+        {"/": lambda: page(store, _visitor(accounts, jobs, how.local))},
+        address=how.address,
         port=port,
-        websocket_origin=[f"{ADDRESS}:{port}", f"localhost:{port}"],
-        cookie_secret=os.environ.get("PANEL_COOKIE_SECRET") or secrets.token_urlsafe(32),
+        websocket_origin=sorted(hosts),
         title=TITLE,
         admin=False,
         show=False,
         start=False,
         verbose=False,
+        warm=True,  # imports and tables before the first visitor
+        **guard.options(accounts, how.oauth, prefix, how.local),
     )
+    guard.stand_before(server, hosts, prefix)
     for wish in (signal.SIGINT, signal.SIGTERM):
         server.io_loop.asyncio_loop.add_signal_handler(wish, server.io_loop.stop)
     server.start()
-    print(f"Dashboard of {folder}: http://localhost:{port} (Ctrl-C stops it)", flush=True)
-    server.io_loop.start()
-    server.stop()
+    if accounts is None and not how.local:
+        logging.getLogger("workbench").warning("No login: everybody who reaches this address sees the runs.")
+    shown = "localhost" if how.local else how.address
+    print(f"Dashboard of {store.runs}: http://{shown}:{port}{prefix} (Ctrl-C stops it)", flush=True)
+    say("listening", host=how.address, port=port, prefix=prefix, login=accounts is not None, version=__version__)
+    try:
+        server.io_loop.start()
+    finally:
+        server.stop()
+        jobs.close()
+        say("stopped")
 
 
-def _free_port(port: int) -> int:
-    with socket.socket() as probe:
+def _visitor(accounts: Accounts | None, jobs: Jobs, local: bool) -> Visitor:
+    if accounts is None:
+        return Visitor("" if local else "anybody", jobs if local else None, jobs)
+    name = pn.state.user or ""
+    return Visitor(name, jobs if accounts.role(name) == "runner" else None, jobs)
+
+
+def _log_job(job: Job) -> None:
+    say("job", key=job.key, user=job.user, run=job.run, asked=job.title, state=job.state, message=job.message)
+
+
+def _free_port(address: str, port: int) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ADDRESS, port))
+            probe.bind((address, port))
         except (OSError, OverflowError) as error:
-            raise InputError(f"Port {port} of {ADDRESS} must be free; {error}. Give another --port.") from None
+            raise InputError(
+                f"Port {port} of {address} must be free; {error}. Give another --port or --address."
+            ) from None
         return int(probe.getsockname()[1])

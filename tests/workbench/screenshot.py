@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 CHROMIUM = Path("/usr/bin/chromium")
 SETTLE = 1500  # ms, for the plots' own transitions
 PATIENCE = 120_000  # ms; a loaded machine needs it
-VIEWS = {"Overview": "overview", "Router drift": "drift"}
+VIEWS = {"Overview": "overview", "Router drift": "drift", "Re-routing lab": "rerouting"}
 
 
 @contextmanager

@@ -1,12 +1,18 @@
-"""What every view has."""
+"""What every view has: the store, who looks at it, panes that are made once, a state that fits into an address."""
 
+import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
+from io import StringIO
 from threading import RLock
 from typing import Any, ClassVar
 
+import numpy as np
+import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
 import param
@@ -14,8 +20,10 @@ import plotly.graph_objects as go
 
 from same.errors import InputError
 from workbench.figures._style import dress, empty
+from workbench.jobs.queue import Jobs
 from workbench.store import Store
 
+LOG = logging.getLogger("workbench")
 NO_RUNS = (
     "There is no run in this folder yet. Train one with `same train --benchmark mini-coin --method same`, "
     "or run `workbench reproduce --chain quick`, then press Refresh."
@@ -25,6 +33,79 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+
+
+SMALL = 4096
+"""Numbers of an array that is sent as a list."""
+DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError)
+"""What reading files raises that are not what they must be."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who looks at the page."""
+
+    name: str = ""
+    jobs: Jobs | None = None
+    """The queue, for who may add to it."""
+    queue: Jobs | None = None
+    """The queue to look at."""
+
+
+class Picture(pn.pane.Plotly):
+    """A plot pane that never writes into its figure, so that sessions can share one."""
+
+    link_figure = param.Boolean(default=False)
+
+    def _update(self, ref: str, model: Any) -> None:
+        """What is sent is no change that the browser made: nothing is to be read back from it."""
+        self._changing[ref] = ["data", "layout", "frames", "data_sources", "_render_count"]
+        try:
+            super()._update(ref, model)
+        finally:
+            self._changing.pop(ref, None)
+
+    @classmethod
+    def _plotly_json_wrapper(cls, fig: go.Figure) -> dict[str, Any]:
+        """Containers are copied, as the pane takes arrays out of them; small arrays become lists.
+
+        The pane sends each array as a message of its own, and lists with all the rest.
+        """
+        return {"data": [_copied(trace) for trace in fig._data], "layout": _copied(fig._layout)}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray) and value.size <= SMALL and value.dtype.kind in "biufOU":
+        return value.tolist()
+    return [_copied(part) for part in value] if isinstance(value, list) else value
+
+
+class Pictures:
+    """The figures drawn last by any session, the least used forgotten first."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._kept: OrderedDict[Hashable, go.Figure] = OrderedDict()
+        self._lock = RLock()
+
+    def get(self, key: Hashable, make: Callable[[], go.Figure]) -> go.Figure:
+        """Take a figure, building it when it is not there; two sessions may build the same one at once."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        figure = make()
+        with self._lock:
+            self._kept[key] = figure
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return figure
+
+
+_PICTURES = Pictures(512)
+_LOADING = dress(empty("Loading …"), dark=False)
 
 
 class View(pn.viewable.Viewer, param.ParameterizedABC):
@@ -37,9 +118,12 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     order: ClassVar[int]
     dark = param.Boolean(default=False, doc="Whether the page shows its dark theme.")
 
-    def __init__(self, store: Store, **params: Any):
+    def __init__(self, store: Store, visitor: Visitor | None = None, **params: Any):
         super().__init__(**params)
         self.store = store
+        self.visitor = visitor or Visitor()
+        self.on_state: Callable[[], None] = lambda: None
+        self._bookmarks: dict[str, Any] = {}
         self.note = pmui.Alert(
             object="", alert_type="info", visible=False, sizing_mode="stretch_width", margin=(0, 0, 10, 0)
         )
@@ -53,7 +137,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         self.benchmark = pmui.Select(label="Benchmark", options=[], width=170)
         self._quiet = False
         self._drawing = RLock()
-        self._drawn: dict[pn.pane.Plotly, go.Figure] = {}
+        self._drawn: dict[pn.pane.Plotly, tuple[Hashable | None, Callable[[], go.Figure]]] = {}
         self.refresh_button.on_click(lambda _event: self.refresh())
         self.watch(self.benchmark, self.fill)
 
@@ -64,7 +148,9 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             chosen = self.benchmark.value if self.benchmark.value in names else next(iter(names), None)
             with self.quiet():
                 self.benchmark.param.update(options=names, value=chosen)
+            self.refresh_button.loading = True
             self.attempt(self.fill)
+            self.refresh_button.loading = False
 
     @abstractmethod
     def fill(self) -> None:
@@ -74,6 +160,9 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     def __panel__(self) -> pn.viewable.Viewable:
         """Lay out what is shown."""
 
+    def opened(self) -> None:
+        """Begin what only a page that somebody looks at needs; called once, in the session."""
+
     def watch(self, widget: Any, draw: Callable[[], None], name: str = "value") -> None:
         """Draw when the reader changes a widget, not when the view itself does inside `quiet`."""
 
@@ -81,23 +170,63 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             with self._drawing:
                 if not self._quiet:
                     self.attempt(draw)
+                    self.on_state()
 
         widget.param.watch(changed, name)
 
+    def remember(self, **widgets: Any) -> None:
+        """Let widgets' values be part of the page's address; the order is that in which they are set again."""
+        self._bookmarks |= widgets
+
+    def state(self) -> dict[str, str]:
+        """What the address says of this view."""
+        return {name: _said(widget.value) for name, widget in self._bookmarks.items()}
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Take up what an address says; what is not on offer is left as it is."""
+        for name, widget in self._bookmarks.items():
+            if name in state:
+                _set(widget, state[name])
+
+    def download(self, label: str, name: str, table: Callable[[], pd.DataFrame]) -> pmui.FileDownload:
+        """Make a button that gives a table as a CSV file."""
+
+        def content() -> StringIO:
+            with self._drawing:
+                return StringIO(table().to_csv(index=False))
+
+        return pmui.FileDownload(
+            callback=content, filename=name, label=label, icon="download", variant="text", size="small", margin=(4, 10)
+        )
+
     def plot(self) -> pn.pane.Plotly:
         """Make a plot pane that fills its place and follows the page's theme."""
-        return pn.pane.Plotly(empty("Loading …"), config=PLOT_CONFIG, sizing_mode="stretch_width", margin=0)
+        return Picture(_LOADING, config=PLOT_CONFIG, sizing_mode="stretch_width", margin=0)
 
     def show(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
         """Put a figure into its pane, which takes the figure's height."""
-        self._drawn[pane] = figure
-        # the pane writes what its reader does (zoom, size) into its figure: it gets a copy
-        pane.param.update(object=go.Figure(dress(figure, self.dark)), height=figure.layout.height)
+        self._drawn[pane] = (None, lambda: figure)
+        pane.param.update(object=dress(go.Figure(figure), self.dark), height=figure.layout.height)
+
+    def draw(self, pane: pn.pane.Plotly, key: Hashable, make: Callable[[], go.Figure]) -> None:
+        """Put a figure into its pane; one that any session has drawn from the same data is not built again.
+
+        Args:
+            pane: where.
+            key: all that the figure depends on, files' identities among it (`Drift.key`).
+            make: builds the figure.
+        """
+        self._drawn[pane] = (key, make)
+        figure = _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark))
+        pane.param.update(object=figure, height=figure.layout.height)
 
     @param.depends("dark", watch=True)
     def _dress_again(self) -> None:
-        for pane, figure in self._drawn.items():
-            self.show(pane, figure)
+        for pane, (key, make) in list(self._drawn.items()):
+            if key is None:
+                self.show(pane, make())
+            else:
+                self.draw(pane, key, make)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -118,9 +247,46 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             draw()
         except InputError as error:
             self.tell(str(error), "error")
+        except DAMAGED as error:
+            LOG.warning("a view could not be drawn", exc_info=error)
+            what = f"{type(self).title} cannot show this: a file of the run does not hold what it must"
+            self.tell(
+                f"{what} ({type(error).__name__}: {error}). Choose another run, or train this one again.", "error"
+            )
 
 
 def card(*children: Any, **settings: Any) -> pmui.Paper:
     """A framed part of a view."""
     frame = {"border": "1px solid rgba(128, 128, 128, 0.35)"}
     return pmui.Paper(*children, elevation=0, sx=frame, sizing_mode="stretch_width", margin=5, **settings)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(_said(one) for one in value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _set(widget: Any, text: str) -> None:
+    """Give a widget the value that an address says, if it is one of its options or within its bounds."""
+    options = getattr(widget, "options", None)
+    if options is not None:
+        offered = {_said(value): value for value in (options.values() if isinstance(options, dict) else options)}
+        if isinstance(widget.value, list):
+            widget.value = [offered[part] for part in text.split(",") if part in offered]
+        elif text in offered:
+            widget.value = offered[text]
+    elif isinstance(widget.value, bool):
+        widget.value = text == "True"
+    elif isinstance(widget.value, int | float):
+        _set_number(widget, text)
+
+
+def _set_number(widget: Any, text: str) -> None:
+    try:
+        number = type(widget.value)(text)
+    except ValueError:
+        return
+    low, high = getattr(widget, "start", None), getattr(widget, "end", None)
+    if (low is None or number >= low) and (high is None or number <= high):
+        widget.value = number

@@ -9,8 +9,8 @@ import panel_material_ui as pmui
 
 from same.errors import SnapshotError
 from workbench import figures
-from workbench.store import MEAN_LAYER, Store, at_layer, overlap
-from workbench.views._base import NO_RUNS, View, card
+from workbench.store import MEAN_LAYER, Drift, Store, at_layer
+from workbench.views._base import NO_RUNS, View, Visitor, card
 
 ABOUT = (
     "ω(x) = softmax(W_G x) is a token's routing over the experts. Its mean over the test inputs of one task is "
@@ -27,18 +27,19 @@ class RouterDrift(View):
     title: ClassVar[str] = "Router drift"
     order: ClassVar[int] = 10
 
-    def __init__(self, store: Store, **params: Any):
-        super().__init__(store, **params)
+    def __init__(self, store: Store, visitor: Visitor | None = None, **params: Any):
+        super().__init__(store, visitor, **params)
         self.chosen = pmui.MultiChoice(label="Runs", options={}, value=[], width=380)
         self.probe = pmui.Select(label="Inputs of", options={}, width=200)
         self.layer = pmui.DiscreteSlider(label="Layer", options={MEAN_LAYER: None}, value=None, width=280)
         self.distribution, self.curve, self.heatmap = self.plot(), self.plot(), self.plot()
         self.labels: list[str] = []
         self.damage: list[str] = []
-        self.routing = self.drifted = pd.DataFrame()
+        self.drift: Drift | None = None
         self.watch(self.chosen, self._load)
         self.watch(self.probe, self._load)
         self.watch(self.layer, self._draw_distribution)
+        self.remember(benchmark=self.benchmark, task=self.probe, runs=self.chosen, layer=self.layer)
         self.refresh()
 
     def fill(self) -> None:
@@ -78,33 +79,40 @@ class RouterDrift(View):
         return found
 
     def _load(self) -> None:
-        self.routing = self.store.routing(self.chosen.value, self.probe.value or 0)
+        drift = self.drift = self.store.drift(self.chosen.value, self.probe.value or 0)
         if not self.labels:
             self.tell(NO_RUNS)
-        elif self.routing.empty:
+        elif drift.routing.empty:
             self.tell("  ".join([CHOOSE, *self.damage]))
         else:
             self.tell("  ".join(self.damage), "warning")
-        self.drifted = overlap(self.routing)
         options: dict[str, str | None] = {MEAN_LAYER: None} | {
-            name: name for name in dict.fromkeys(self.routing["layer"])
+            name: name for name in dict.fromkeys(drift.routing["layer"])
         }
         value = self.layer.value if self.layer.value in options.values() else None
         with self.quiet():
             self.layer.param.update(options=options, value=value)
         self._draw_distribution()
-        task = f"Task {(self.probe.value or 0) + 1}"
-        self.show(
+        task, labels = f"Task {(self.probe.value or 0) + 1}", tuple(self.labels)
+        title = f"Overlap with {task}'s own routing, "
+        self.draw(
             self.curve,
-            figures.overlap_curve(self.drifted, self.labels, f"Overlap with {task}'s own routing, mean over layers"),
+            (drift.key, labels),
+            lambda: figures.overlap_curve(drift.overlap, labels, f"{title}mean over layers"),
         )
-        self.show(self.heatmap, figures.overlap_heatmap(self.drifted, f"Overlap with {task}'s own routing, by layer"))
+        self.draw(self.heatmap, drift.key, lambda: figures.overlap_heatmap(drift.overlap, f"{title}by layer"))
 
     def _draw_distribution(self) -> None:
-        part, drifted = at_layer(self.routing, self.layer.value), at_layer(self.drifted, self.layer.value)
-        where = f"layer {self.layer.value}" if self.layer.value else MEAN_LAYER
+        drift, layer = self.drift, self.layer.value
+        if drift is None:
+            return
+        where = f"layer {layer}" if layer else MEAN_LAYER
         title = f"Expert activation of Task {(self.probe.value or 0) + 1}'s inputs, {where}"
-        self.show(self.distribution, figures.expert_distribution(part, drifted, title))
+        self.draw(
+            self.distribution,
+            (drift.key, layer),
+            lambda: figures.expert_distribution(at_layer(drift.routing, layer), at_layer(drift.overlap, layer), title),
+        )
 
     def __panel__(self) -> pn.viewable.Viewable:
         controls = pmui.Row(

@@ -9,7 +9,7 @@ import panel_material_ui as pmui
 from same.metrics import FORMULAS, NAMES, READINGS
 from workbench import figures
 from workbench.store import VARIANTS, Store
-from workbench.views._base import NO_RUNS, View, card
+from workbench.views._base import NO_RUNS, View, Visitor, card
 
 SHOWN = ("last", "mean", "learning", "bwt", "fwt", "forgetting")
 PLAIN_SELECTION = """
@@ -29,8 +29,8 @@ class Overview(View):
     title: ClassVar[str] = "Overview"
     order: ClassVar[int] = 0
 
-    def __init__(self, store: Store, **params: Any):
-        super().__init__(store, **params)
+    def __init__(self, store: Store, visitor: Visitor | None = None, **params: Any):
+        super().__init__(store, visitor, **params)
         self.variant = pmui.Select(label="Scoring", options=list(VARIANTS), value=VARIANTS[0], width=150)
         self.run = pmui.Select(label="Score matrix of", options={}, width=240)
         self.table = pn.widgets.Tabulator(
@@ -54,6 +54,7 @@ class Overview(View):
         self.watch(self.variant, self.fill)
         self.watch(self.run, self._draw_matrix)
         self.watch(self.table, self._draw_comparison, "selection")
+        self.remember(benchmark=self.benchmark, scoring=self.variant, run=self.run)
         self.refresh()
 
     def fill(self) -> None:
