@@ -1,0 +1,150 @@
+"""`workbench bench`: what a visitor waits for, with a real browser and with many real sessions."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from same.errors import InputError, RunFailed
+from same.registry import require_extra
+from workbench.bench.clients import crowd
+from workbench.bench.snapshots import Size, write_runs
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+METHODS = ("steady", "drifting")
+VIEW, SLIDER = "drift", "Layer"
+MOVES = 40
+PATIENCE_MS = 120_000
+_WATCH = """element => {
+  window.presses = []; window.redraws = [];
+  element.on('plotly_afterplot', () => window.redraws.push(performance.now()));
+  document.addEventListener('keydown', () => window.presses.push(performance.now()), true);
+}"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is asked of the server.
+
+    Args:
+        minutes: that the crowd moves its sliders.
+        sessions: of the crowd.
+        size: of the runs shown.
+    """
+
+    minutes: float = 0.5
+    sessions: int = 50
+    size: Size = field(default_factory=Size)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes <= 24 * 60:
+            raise InputError(f"--minutes must be more than 0 and at most 1440; got {self.minutes}.")
+        if not 1 <= self.sessions <= 1000:
+            raise InputError(f"--sessions must be from 1 to 1000; got {self.sessions}.")
+
+
+def measure(load: Load) -> dict[str, Any]:
+    """Serve made-up runs of a 7B model's size in a process of their own, and measure.
+
+    Raises:
+        InputError: there is no Chromium or no playwright.
+        RunFailed: the server does not start.
+    """
+    browser = _browser()
+    with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
+        write_runs(Path(folder), load.size, METHODS)
+        with _served(Path(folder)) as (address, server):
+            first, waits = _alone(browser, address)
+            held, spent = server.memory_info().rss, [_cpu(server)]
+            arrival = max(5.0, load.sessions * 0.4)
+            page, seconds = f"{address}/?view={VIEW}", load.minutes * 60
+            seen = asyncio.run(crowd(page, SLIDER, load.sessions, seconds, arrival, lambda: spent.append(_cpu(server))))
+            held, entering = server.memory_info().rss - held, spent[1] - spent[0]
+            moving = _cpu(server) - spent[1]
+    return {
+        "first_paint_s": round(first, 3),
+        "slider_p95_ms_1": _p95(waits),
+        "slider_p95_ms_50": _p95(seen.waits),
+        "errors": len(seen.errors),
+        "megabytes_per_session": round(held / load.sessions / 2**20, 2),
+        "sessions": load.sessions,
+        "minutes": load.minutes,
+        "moves": len(seen.waits),
+        "slider_p50_ms_50": round(1000 * float(np.median(seen.waits)), 1) if seen.waits else None,
+        "first_errors": seen.errors[:3],
+        "server_cpu_ms_per_session": round(1000 * entering / load.sessions, 1),
+        "server_cpu_ms_per_move": round(1000 * moving / max(1, len(seen.waits)), 1),
+        "processors": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Seconds of a processor that a process has had: what a busy machine does not change."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _p95(waits: list[float]) -> float | None:
+    return round(1000 * float(np.percentile(waits, 95)), 1) if waits else None
+
+
+def _browser() -> str:
+    require_extra("playwright", "bench", "workbench bench")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        raise InputError(f"A Chromium must be on the PATH as {', '.join(BROWSERS)}; none is. Install one.")
+    return found
+
+
+@contextmanager
+def _served(runs: Path) -> Iterator[tuple[str, psutil.Process]]:
+    command = [sys.executable, "-m", "workbench.cli", "serve", "--runs", str(runs), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            said = server.stdout.readline() if server.stdout else ""
+            address = next((word for word in said.split() if word.startswith("http://")), None)
+            if address is None:
+                raise RunFailed(f"{' '.join(command)} must print its address; got {said!r}.")
+            yield address, psutil.Process(server.pid)
+        finally:
+            server.terminate()
+
+
+def _alone(browser: str, address: str) -> tuple[float, list[float]]:
+    """Seconds until a new browser shows the first picture, and from each press of a key to the redrawn picture."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(PATIENCE_MS)
+        began = time.perf_counter()
+        page.goto(address, wait_until="commit")
+        page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
+        first = time.perf_counter() - began
+        page.goto(f"{address}/?view={VIEW}")
+        page.locator(".js-plotly-plot:visible .barlayer .point path").first.wait_for()
+        page.locator(".js-plotly-plot:visible").first.evaluate(_WATCH)
+        slider = page.locator("input[type=range]:visible").first
+        slider.focus()
+        waits = []
+        for _ in range(MOVES):
+            page.evaluate("() => { window.redraws.length = 0; window.presses.length = 0; }")
+            slider.press("ArrowRight")
+            page.wait_for_function("() => window.redraws.length > 0")
+            waits.append(float(page.evaluate("() => window.redraws[0] - window.presses[0]")) / 1000)
+            page.wait_for_timeout(150)
+        chromium.close()
+    return first, waits
