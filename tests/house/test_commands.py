@@ -32,7 +32,12 @@ OPTIONS = {
     "same export": ["--run", "--after", "--task", "--out"],
     "same bench": ["--json", "--set"],
     "workbench reproduce": ["--chain", "--runs", "--dry-run"],
-    "workbench serve": ["--runs", "--port"],
+    "workbench serve": [
+        *("--runs", "--port", "--address", "--auth", "--oauth", "--scheduler", "--prefix", "--allow-websocket-origin"),
+        *("--jobs-per-user", "--job-minutes", "--job-gigabytes"),
+    ],
+    "workbench user add": ["--role", "--auth", "--without-password"],
+    "workbench bench": ["--json", "--minutes", "--sessions"],
 }
 Run = Callable[..., tuple[object, str, str]]
 
@@ -82,6 +87,15 @@ def test_command_and_its_options_exist(command: str, run: Run) -> None:
         ("same reroute --run nowhere --task gqa --router 0 --experts 0", ["nowhere"]),
         ("same reroute --run . --task gqa --router 0 --experts 0 --weights a,b", ["--weights", "a,b"]),
         ("workbench reproduce --chain quik", ["quik", "quick"]),
+        ("workbench serve --runs . --prefix /a?b", ["--prefix", "/a?b"]),
+        ("workbench serve --runs . --scheduler lab:1", ["--scheduler", "lab:1"]),
+        ("workbench serve --runs . --auth none.json", ["none.json", "workbench user add"]),
+        ("workbench serve --runs . --oauth github", ["--oauth", "--auth"]),
+        ("workbench serve --runs . --allow-websocket-origin *", ["--allow-websocket-origin", "'*'"]),
+        ("workbench serve --runs . --address no.such.host.example", ["no.such.host.example", "--address"]),
+        ("workbench serve --runs . --job-minutes 0", ["minutes", "positive"]),
+        ("workbench user add x --role root --auth u.json", ["root", "viewer, runner"]),
+        ("workbench bench --minutes 0", ["--minutes"]),
     ],
 )
 def test_bad_input_names_the_thing_and_the_choices_and_leaves_nothing(
