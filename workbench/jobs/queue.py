@@ -7,6 +7,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,6 +92,7 @@ class Jobs:
         self._patience = patience
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._stops: dict[str, Any] = {}
+        self._sent: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._starter = ThreadPoolExecutor(1, "jobs")  # connecting takes seconds: nobody waits for it
         self._client: Any = None
@@ -159,9 +161,20 @@ class Jobs:
             stop()
         self._starter.shutdown(wait=True, cancel_futures=True)
         if self._client is not None:
+            self._let_end()
             self._client.close(timeout=10)
             if self._client.cluster is not None:
                 self._client.cluster.close(timeout=10)
+
+    def _let_end(self) -> None:
+        """Wait until running jobs have ended their processes."""
+        import distributed
+
+        with self._lock:
+            running = [future for key, future in self._sent.items() if self.job(key).state == "running"]
+        if running:
+            with suppress(TimeoutError):
+                distributed.wait(running, timeout=20)
 
     # -- towards Dask ---------------------------------------------------------------------------------------------
 
@@ -194,7 +207,7 @@ class Jobs:
                 future.cancel()
 
         with self._lock:
-            self._stops[key] = stop
+            self._stops[key], self._sent[key] = stop, future
         future.add_done_callback(lambda done: self._done(key, done))
 
     def _connected(self) -> Any:
@@ -260,6 +273,7 @@ class Jobs:
         self._change(key, state=state, ended=time.time(), message=message, results=tuple(results), **whole)
         with self._lock:
             self._stops.pop(key, None)
+            self._sent.pop(key, None)
             job = self._jobs.get(key)
         if job is not None:
             self._notify(job)
