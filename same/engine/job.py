@@ -90,6 +90,7 @@ class TrainConfig:
     """How a task is trained and evaluated, whatever the method.
 
     Args:
+        task_order: 0 trains the tasks as the manifest lists them; every other number draws an order of its own.
         learning_rate: peak of the cosine schedule.
         epochs: passes over a task's training rows.
         batch_size: rows an optimiser step sees, over all processes and accumulated parts.
@@ -110,6 +111,7 @@ class TrainConfig:
         workers: processes that make batches ahead of training (0: none); of no effect on the result.
     """
 
+    task_order: int = 0
     learning_rate: float = 2e-3
     epochs: int = 1
     batch_size: int = 16
@@ -134,6 +136,8 @@ class TrainConfig:
         for name in (*batches, "log_every", "probe_rows", "probe_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.task_order < 0:
+            raise InputError(f"task_order must be at least 0 (the manifest's order); got {self.task_order}.")
         if self.workers < 0:
             raise InputError(f"workers must be at least 0; got {self.workers}.")
         for name in ("learning_rate", "weight_decay", "clip"):
@@ -259,7 +263,8 @@ def resolve(request: Request) -> Job:
             f"{request.backbone} reads the pictures of a batch as one sequence in {', '.join(packed)}. Use "
             "--set routing=token, or leave these out of targets."
         )
-    return Job(request, source, benchmark, method, method_config, train, backbone, backbone_config)
+    ordered = benchmark.reordered(train.task_order)
+    return Job(request, source, ordered, method, method_config, train, backbone, backbone_config)
 
 
 def check_strategy(request: Request, method: type[Method], config: MethodConfig) -> None:

@@ -146,6 +146,18 @@ def test_no_setting_of_a_method_or_backbone_hides_one_of_the_trainer():
             assert not set(config.__dataclass_fields__) & set(TrainConfig.__dataclass_fields__), name
 
 
+def test_another_order_of_the_tasks_is_another_run_on_the_same_data(tmp_path):
+    plain, other = (
+        resolve(Request("mini-coin", "lora", runs=str(tmp_path), settings={"task_order": order})) for order in (0, 3)
+    )
+    assert other.benchmark.keys != plain.benchmark.keys
+    assert [task["key"] for task in other.settings["tasks"]] == list(other.benchmark.keys)
+    assert other.settings["data"] == plain.settings["data"]
+    assert other.folder.path != plain.folder.path
+    with pytest.raises(InputError, match="task_order"):
+        resolve(Request("mini-coin", "lora", settings={"task_order": -1}))
+
+
 def test_a_request_means_the_same_from_any_working_directory(ask, data, checkpoint, tmp_path, monkeypatch):
     there = resolve(ask(tmp_path))
     shutil.copytree(checkpoint, tmp_path / "copy")
