@@ -129,6 +129,25 @@ def test_resting_experts_and_their_router_rows_do_not_move(apply_to, frozen_forw
     assert all(mask.any(-1).all() for mask, _ in history)
 
 
+@pytest.mark.parametrize("name", ["same", "same_plus"])
+def test_without_its_three_mechanisms_it_is_moelora_bit_for_bit(name, make_method, train, weights):
+    """The corners of the ablation: each mechanism has its own switch, and alone it changes something."""
+    switches = {"gain": "none", "curvature_on": "none", "freeze_threshold": -1.0}
+
+    def trained(method):
+        for index in range(3):
+            train(method, index)
+        return weights(method)
+
+    plain, off = trained(make_method("moelora")), trained(make_method(name, **switches))
+    assert [key for key, weight in plain.items() if not torch.equal(weight, off[key])] == []
+    for switch in switches:
+        acting = {**ALWAYS, "freeze_threshold": 0.9} if switch == "freeze_threshold" else {}
+        others = {key: value for key, value in switches.items() if key != switch}
+        alone = trained(make_method(name, **(acting | others)))
+        assert any(not torch.equal(weight, alone[key]) for key, weight in plain.items()), switch
+
+
 def test_nothing_acts_in_the_first_task(make_method, train):
     method = make_method("same", **ALWAYS)
     masks = []
