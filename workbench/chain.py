@@ -1,5 +1,6 @@
 """Run a chain of notebooks: what can run side by side does, what has not changed is skipped, a failure stops it."""
 
+import hashlib
 import json
 import os
 import signal
@@ -15,12 +16,15 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from same.errors import InputError, RunFailed
+from same.registry import choose
 from same.runs import runs_in
+from workbench.fleet import train_on
 from workbench.plan import Chain, Step, load_chain
-from workbench.report import write_report
+from workbench.report import mark_old, write_report
 
 POLL_SECONDS = 0.5
 SAY_EVERY = 30.0  # seconds between two lines about a running step where the output is not a terminal
@@ -44,8 +48,17 @@ class Running:
             self.cell = line.strip()
 
 
-def reproduce(name: str, runs: Path, dry_run: bool = False) -> None:
+def reproduce(
+    name: str, runs: Path, dry_run: bool = False, begin: str | None = None, scheduler: str | None = None
+) -> None:
     """Execute a chain and write its report.
+
+    Args:
+        name: of the chain, or the path of its file.
+        runs: folder of runs; the report goes below it.
+        dry_run: only say what would run.
+        begin: name of a notebook: it and what the chain lists after it run again, what comes before stays as it is.
+        scheduler: address of a Dask scheduler whose workers train what is not trained yet, before the notebooks run.
 
     Raises:
         InputError: the chain, a notebook or a parameter is not what it must be; nothing was started or written.
@@ -53,46 +66,114 @@ def reproduce(name: str, runs: Path, dry_run: bool = False) -> None:
     """
     chain = load_chain(name, runs)
     record = Record(runs / "reports" / chain.name, chain)
+    if begin is not None:
+        record.begin_at(begin)
     console = Console(stderr=False, highlight=False, soft_wrap=True)
     if dry_run:
+        would: set[str] = set()
         for step in chain.steps:
-            state = "unchanged, would be skipped" if record.holds(step) else "would run"
+            if not record.holds(step) or would.intersection(step.needs):
+                would.add(step.name)
+            state = "would run" if step.name in would else "unchanged, would be skipped"
             console.print(
                 f"{step.name}: {step.notebook.name} {json.dumps(dict(step.parameters))}: {state}", markup=False
             )
         return
-    try:
-        record.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--runs must be a folder that can be written to; {error}. Give another.") from None
-    with stopped_by_sigterm():
-        Conductor(chain, record, runs, console).run()
-    report = write_report(chain, record.folder, runs, record.seconds())
+    with record.held(), stopped_by_sigterm():
+        mark_old(record.folder, f"The chain was started again at {_now()} and has not come to its end.")
+        if scheduler is not None:
+            waiting = [step for step in chain.steps if not record.holds(step)]
+            train_on(scheduler, waiting, runs, record.folder)
+        try:
+            Conductor(chain, record, runs, console).run()
+        except RunFailed as failed:
+            mark_old(record.folder, f"The chain was started again at {_now()} and failed: {failed}")
+            raise
+        report = write_report(chain, record.folder, runs, record.seconds())
     console.print(f"\nReport:    {report.resolve()}", markup=False)
     console.print(f"Dashboard: workbench serve --runs {runs}", markup=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Record:
     """What of a chain has been done: chain.json in the report's folder, replaced in one step."""
 
     def __init__(self, folder: Path, chain: Chain):
-        self.folder = folder
+        self.folder, self.chain = folder, chain
+        self.runs = folder.parent.parent
         self.file = folder / "chain.json"
         self.fingerprints = chain.fingerprints()
+        self.kept: set[str] = set()
         try:
             self.done: dict[str, dict[str, Any]] = json.loads(self.file.read_text(encoding="utf-8"))["done"]
         except (OSError, ValueError, KeyError, TypeError):
             self.done = {}
+
+    def begin_at(self, notebook: str) -> None:
+        """Let the steps of a notebook and all listed after them run again, and take those before as they are.
+
+        Raises:
+            InputError: no step has that notebook, or one before it was never done.
+        """
+        names = [step.notebook.stem for step in self.chain.steps]
+        first = names.index(choose("notebook of the chain", notebook.removesuffix(".ipynb"), list(dict.fromkeys(names))))
+        before, after = self.chain.steps[:first], self.chain.steps[first:]
+        never = [step.name for step in before if step.name not in self.done or not self.copy(step).is_file()]
+        if never:
+            raise InputError(
+                f"--from {notebook} must find what comes before it done; {never[0]} never was in {self.runs} "
+                f"({len(never)} such). Leave --from out: what is done and unchanged is not done again."
+            )
+        self.kept = {step.name for step in before}
+        self.done = {name: entry for name, entry in self.done.items() if name not in {step.name for step in after}}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, no other process runs this chain on this folder of runs.
+
+        Raises:
+            InputError: one does, or the folder cannot be written to.
+        """
+        lock = FileLock(self.folder / ".chain.lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=1)
+        except Timeout:
+            raise InputError(
+                f"{self.folder} must be free; another process runs this chain there. Wait for it, or give other --runs."
+            ) from None
+        except OSError as error:
+            raise InputError(f"--runs must be a folder that can be written to; {error}. Give another.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def copy(self, step: Step) -> Path:
         """Where a step's executed notebook goes."""
         return self.folder / step.copy
 
     def holds(self, step: Step) -> bool:
-        """Whether a step was done just as it would be now, and what it made is still there."""
-        done = self.done.get(step.name, {}).get("fingerprint") == self.fingerprints[step.name]
-        made = step.makes is None or any(self.folder.parent.parent.glob(step.makes))
-        return done and made and self.copy(step).is_file()
+        """Whether a step was done just as it would be now, after what it needs, and what it made is still there."""
+        entry = self.done.get(step.name)
+        if entry is None or not self.copy(step).is_file():
+            return False
+        made = step.makes is None or any(self.runs.glob(step.makes))
+        if step.name in self.kept:
+            return made
+        late = [need for need in step.needs if self.done.get(need, {}).get("time", "") > entry["time"]]
+        return made and not late and entry["fingerprint"] == self._fingerprint(step)
+
+    def _fingerprint(self, step: Step) -> str:
+        """Of what the chain says of a step, and of the files that it reads as they are now."""
+        digest = hashlib.sha256(self.fingerprints[step.name].encode())
+        for file in sorted(file for pattern in step.reads for file in self.runs.glob(pattern)):
+            digest.update(file.relative_to(self.runs).as_posix().encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()[:16]
 
     def forget(self, step: Step) -> None:
         """A step is about to run again."""
@@ -101,8 +182,8 @@ class Record:
 
     def note(self, step: Step, seconds: float) -> None:
         """A step is done."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.done[step.name] = {"fingerprint": self.fingerprints[step.name], "seconds": round(seconds, 1), "time": now}
+        entry = {"fingerprint": self._fingerprint(step), "seconds": round(seconds, 1)}
+        self.done[step.name] = {**entry, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         self._write()
 
     def seconds(self) -> dict[str, float]:
@@ -170,6 +251,7 @@ class Conductor:
             process = subprocess.Popen(
                 [sys.executable, "-m", "workbench.execute", json.dumps(request)],
                 env=os.environ | variables,
+                stdin=subprocess.PIPE,  # nothing is said; it ends when this process does, however it does
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

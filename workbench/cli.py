@@ -20,11 +20,20 @@ def reproduce(
     chain: Annotated[str, typer.Option(help="Name of a chain in notebooks/chains, or the path of a YAML file.")],
     runs: Runs = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")] = False,
+    begin: Annotated[
+        str | None, typer.Option("--from", help="Notebook to begin at: it and those after it run again.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers train the runs, as tcp://host:8786.")
+    ] = None,
 ) -> None:
-    """Execute a chain of notebooks and write its report."""
+    """Execute a chain of notebooks and write its report.
+
+    What is done and unchanged is skipped, so the same command goes on where an earlier one ended.
+    """
     from workbench.chain import reproduce as run_chain
 
-    run_chain(chain, runs, dry_run)
+    run_chain(chain, runs, dry_run, begin, scheduler)
 
 
 @app.command()

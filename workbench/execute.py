@@ -1,16 +1,20 @@
 """Execute one notebook with papermill, in a process of its own: ``python -m workbench.execute REQUEST``.
 
-REQUEST is JSON: notebook, output, parameters. Progress goes to standard output, one line a cell.
+REQUEST is JSON: notebook, output, parameters. Progress goes to standard output, one line a cell. It ends early when its
+standard input does.
 """
 
 import asyncio
 import json
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import papermill
+from filelock import FileLock
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbformat.v4 import new_output
@@ -95,12 +99,21 @@ def _stop(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _stop_when_left() -> None:
+    """Stop when the other end of standard input is closed: whoever asked for the notebook is gone."""
+    os.read(0, 1)  # not sys.stdin: a lock of Python's that is held when it ends is fatal
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Exit with 0 when every cell ran; say what went wrong on standard error and exit with 1 otherwise."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_stop_when_left, daemon=True).start()
+    request = json.loads(sys.argv[1])
     try:
-        execute(**json.loads(sys.argv[1]))
+        with FileLock(Path(request["output"]).with_suffix(".lock")):  # what a killed chain left may be ending still
+            execute(**request)
     except papermill.PapermillExecutionError as error:
         where = f"In [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index + 1}"
         print(f"{where}: {error.ename}: {error.evalue}", file=sys.stderr)

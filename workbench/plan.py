@@ -12,8 +12,12 @@ steps:
   drift:
     notebook: 20_router_drift
     needs: [train]
+    reads: ["mini-coin/*/*/scores.json"]   # below the runs folder; changed since: the step runs again
+
+`matrix: {method: all}` stands for every method that there is.
 """
 
+import ast
 import hashlib
 import itertools
 import json
@@ -32,7 +36,7 @@ import yaml
 
 import same
 from same.errors import InputError
-from same.registry import choose
+from same.registry import choose, names
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -41,7 +45,8 @@ if not NOTEBOOKS.is_dir():  # beside the packages in a checkout, inside this one
 RUNS = "runs"
 T = TypeVar("T")
 CHAIN_KEYS = ("title", "jobs", "parameters", "steps")
-STEP_KEYS = ("notebook", "matrix", "parameters", "needs", "makes")
+STEP_KEYS = ("notebook", "matrix", "parameters", "needs", "makes", "reads")
+EVERY = "all"
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -50,12 +55,19 @@ KINDS: dict[str, tuple[type, ...]] = {
     "list": (list,),
     "dict": (dict,),
 }
-NOT_IN_FILE_NAMES = re.compile(r"[^\w.=+-]+")
+NOT_IN_FILE_NAMES = re.compile(r"[^\w.,=+-]+")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook with its parameters; `copy` is the file name of its executed copy."""
+    """One notebook with its parameters.
+
+    Args:
+        needs: names of the steps that come before it.
+        makes, reads: patterns of paths below the runs folder.
+        copy: file name of its executed copy.
+        defaults: what the notebook itself gives the parameters that it declares.
+    """
 
     name: str
     notebook: Path
@@ -63,6 +75,8 @@ class Step:
     needs: tuple[str, ...]
     makes: str | None
     copy: str
+    reads: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -128,10 +142,13 @@ def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
             _check_parameters(own, declared, place)
             given = {name: value for name, value in shared.items() if name in declared} | own
             _check_parameters(given, declared, place)
-            suffix = "".join(f"-{NOT_IN_FILE_NAMES.sub('_', str(value))}" for value in choice.values())
+            suffix = "".join(f"-{NOT_IN_FILE_NAMES.sub('_', _short(value))}" for value in choice.values())
             members[key].append(f"{key}{suffix}")
             copy = f"{notebook.stem}{suffix}.ipynb"
-            steps.append(Step(f"{key}{suffix}", notebook, given, needs, _makes(about, given, place), copy))
+            reads = tuple(_below(str(pattern), given, "reads", place) for pattern in _entry(about, "reads", list, place))
+            makes = _below(str(about["makes"]), given, "makes", place) if "makes" in about else None
+            defaults = {name: ast.literal_eval(str(about["default"])) for name, about in declared.items()}
+            steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy, reads, defaults))
     unused = sorted(shared.keys() - used)
     if unused:
         raise InputError(
@@ -153,21 +170,26 @@ def _entry(about: Mapping[str, Any], key: str, kind: type[T], place: object) -> 
     return value
 
 
-def _makes(about: Mapping[str, Any], given: Mapping[str, Any], place: str) -> str | None:
-    if "makes" not in about:
-        return None
-    pattern = str(about["makes"])
+def _below(pattern: str, given: Mapping[str, Any], key: str, place: str) -> str:
+    """A pattern of paths below the runs folder with the step's parameters in it."""
     try:
         path = pattern.format_map(given)
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         names = ", ".join(sorted(given)) or "none given"
         raise InputError(
-            f"{place}: makes must be a path in which {{name}} stands for a parameter of the step; got {pattern!r} "
+            f"{place}: {key} must be a path in which {{name}} stands for a parameter of the step; got {pattern!r} "
             f"({error}). Parameters: {names}."
         ) from None
     if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise InputError(f"{place}: makes must be a path below the runs folder; got {path!r}. Take its start away.")
+        raise InputError(f"{place}: {key} must be a path below the runs folder; got {path!r}. Take its start away.")
     return path
+
+
+def _short(value: Any) -> str:
+    """A value as part of a name: of several settings each with its value."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_short(one)}" for name, one in value.items()) or "plain"
+    return ",".join(map(_short, value)) if isinstance(value, list) else str(value)
 
 
 def _check_names(steps: Iterable[Step], file: Path) -> None:
@@ -190,12 +212,22 @@ def _with_needs(step: Step, members: Mapping[str, list[str]], file: Path) -> Ste
 
 
 def _in_order(steps: Iterable[Step], file: Path) -> list[Step]:
-    named = {step.name: step for step in steps}
+    """As the file lists them, but each after what it needs."""
+    places = {step.name: (place, step) for place, step in enumerate(steps)}
+    order = TopologicalSorter({name: step.needs for name, (_, step) in places.items()})
     try:
-        return [named[name] for name in TopologicalSorter({name: named[name].needs for name in named}).static_order()]
+        order.prepare()
     except CycleError as error:
         circle = " → ".join(error.args[1])
         raise InputError(f"{file}: no step may need itself; {circle} is a circle. Take one `needs` out.") from None
+    ready: list[tuple[int, Step]] = []
+    found = []
+    while order.is_active():
+        ready = sorted([*ready, *(places[name] for name in order.get_ready())], key=lambda entry: entry[0])
+        _, step = ready.pop(0)
+        found.append(step)
+        order.done(step.name)
+    return found
 
 
 def _check_keys(content: Any, keys: tuple[str, ...], place: object) -> None:
@@ -206,6 +238,8 @@ def _check_keys(content: Any, keys: tuple[str, ...], place: object) -> None:
 
 
 def _combinations(matrix: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
+    if matrix.get("method") == EVERY:
+        matrix = {**matrix, "method": names("same.methods")}
     for name in matrix:
         if not _entry(matrix, name, list, f"{place}, matrix"):
             raise InputError(f"{place}: matrix must give {name} a value; got none. Add one, or leave it out.")

@@ -30,11 +30,12 @@ td, th { border: 1px solid #ccc; padding: .25rem .6rem; text-align: right; }
 pre { background: #f5f5f5; padding: .6rem; overflow-x: auto; font-size: .85rem; }
 details { margin: .4rem 0; } summary { color: #555; cursor: pointer; }
 .anchor-link { display: none; }
+#state p { background: #D55E00; color: #fff; padding: .6rem 1rem; }
 .error { border-left: 4px solid #D55E00; } img { max-width: 100%; } .wide { overflow-x: auto; } .quiet { color: #555; }
 """
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style><script>{plotly}</script></head>
-<body><h1>{title}</h1><p class="quiet">Chain <code>{name}</code>, same-workbench {version}</p>
+<body><div id="state"></div><h1>{title}</h1><p class="quiet">Chain <code>{name}</code>, same-workbench {version}</p>
 <nav><ul>{contents}</ul></nav>
 {sections}
 <section id="environment"><h1>Environment</h1>{environment}</section>
@@ -72,6 +73,18 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
     beside = folder / f".index.{os.getpid()}"
     beside.write_text(page, encoding="utf-8")
     return beside.replace(folder / "index.html")
+
+
+def mark_old(folder: Path, reason: str) -> None:
+    """Say at the head of a report that stands there, if one does, that it is not of the newest run of its chain."""
+    file = folder / "index.html"
+    if not file.is_file():
+        return
+    head, mark, rest = file.read_text(encoding="utf-8").partition('<div id="state">')
+    lines = "<br>".join(escape(line) for line in ["This report is old.", *reason.splitlines()])
+    beside = folder / f".index.{os.getpid()}"
+    beside.write_text(f"{head}{mark}<p>{lines}</p></div>{rest.partition('</div>')[2]}", encoding="utf-8")
+    beside.replace(file)
 
 
 def _cells(cells: Iterable[Any], name: str) -> Iterator[str]:

@@ -1,8 +1,14 @@
 """What a chain promises: order, refusals, skipping, kept failures, a report."""
 
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import yaml
 
@@ -62,6 +68,8 @@ def test_steps_come_after_what_they_need_and_a_matrix_makes_one_step_each(books:
         ({"steps": {"s": {"notebook": "one", "matrix": {"word": []}}}}, ["matrix", "word", "none"]),
         ({"steps": {"s": {"notebook": "one", "makes": "{wrod}/x"}}}, ["makes", "wrod", "none given"]),
         ({"steps": {"s": {"notebook": "one", "makes": "/tmp/x"}}}, ["makes", "/tmp/x", "below"]),
+        ({"steps": {"s": {"notebook": "one", "reads": ["../x"]}}}, ["reads", "../x", "below"]),
+        ({"steps": {"s": {"notebook": "one", "reads": "x"}}}, ["reads", "list", "'x'"]),
         ({"steps": {"s": {"notebook": "one"}, "t": {"notebook": "two", "needs": "s"}}}, ["needs", "list", "'s'"]),
         ({"steps": {"s": {"notebook": "one", "matrix": {"word": ["a b", "a/b"]}}}}, ["s-a_b", "name of its own"]),
         ({"steps": {"s": {"notebook": "torn"}}}, ["torn.ipynb", "must be a notebook"]),
@@ -154,3 +162,77 @@ def test_a_runs_folder_that_is_a_file_is_refused(books: Path) -> None:
     (books / "runs").write_text("")
     with pytest.raises(InputError, match="--runs must be a folder"):
         reproduce(chain(books, steps={"s": {"notebook": "one"}}), books / "runs")
+
+
+@pytest.mark.slow
+def test_what_a_step_reads_and_what_it_needs_make_it_run_again(books: Path) -> None:
+    read = books / "runs" / "mini-x" / "one.json"
+    steps = {"a": {"notebook": "one"}, "b": {"notebook": "two", "needs": ["a"], "reads": ["mini-*/*.json"]}}
+    file = chain(books, steps=steps, jobs=2)
+    reproduce(file, books / "runs")
+    read.parent.mkdir()
+    read.write_text("{}")
+    reproduce(file, books / "runs")
+    assert log(books) == ["one", "two", "two"]
+    (books / "runs" / "reports" / "demo" / "one.ipynb").unlink()
+    reproduce(file, books / "runs")
+    assert log(books) == ["one", "two", "two", "one", "two"]
+
+
+@pytest.mark.slow
+def test_from_a_notebook_on_everything_runs_again_and_what_comes_before_stays(books: Path) -> None:
+    steps = {"a": {"notebook": "one"}, "b": {"notebook": "two", "needs": ["a"]}, "c": {"notebook": "many"}}
+    file = chain(books, steps=steps, jobs=2)
+    with pytest.raises(InputError, match="a never was in"):
+        reproduce(file, books / "runs", begin="two")
+    with pytest.raises(InputError, match="Choices: one, two, many"):
+        reproduce(file, books / "runs", begin="three")
+    reproduce(file, books / "runs")
+    notebook(books, "one", "word: str = 'one'  # what to write\ncount: int = 1  # how often", "1 / 0")
+    reproduce(file, books / "runs", begin="two.ipynb")
+    assert log(books) == ["one", "two", "two"]
+
+
+@pytest.mark.slow
+def test_after_a_failure_the_report_that_stands_there_says_that_it_is_old(books: Path) -> None:
+    steps = {"a": {"notebook": "one"}}
+    reproduce(chain(books, steps=steps), books / "runs")
+    page = books / "runs" / "reports" / "demo" / "index.html"
+    assert "This report is old" not in page.read_text(encoding="utf-8")
+    notebook(books, "broken", "word: str = 'x'", "raise ValueError('<purpose>')")
+    file = chain(books, steps={**steps, "b": {"notebook": "broken"}})
+    for _ in range(2):
+        with pytest.raises(RunFailed, match="<purpose>"):
+            reproduce(file, books / "runs")
+    told = page.read_text(encoding="utf-8")
+    assert told.count("This report is old") == 1
+    assert "&lt;purpose&gt;" in told
+    reproduce(chain(books, steps=steps), books / "runs")
+    assert "This report is old" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_killed_chain_takes_its_notebooks_along_and_the_next_one_goes_on_after_what_was_done(books: Path) -> None:
+    wait = "import time, pathlib\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)"
+    notebook(books, "long", "word: str = 'x'", wait, "with open('log', 'a') as log: log.write('long\\n')")
+    steps = {"a": {"notebook": "one"}, "b": {"notebook": "long", "needs": ["a"]}}
+    file = chain(books, steps=steps)
+    command = [sys.executable, "-m", "workbench.cli", "reproduce", "--chain", file, "--runs", str(books / "runs")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as killed:
+        wait_for((books / "started").exists)
+        below = psutil.Process(killed.pid).children(recursive=True)
+        with pytest.raises(InputError, match="another process runs this chain"):
+            reproduce(file, books / "runs")
+        killed.kill()
+    assert psutil.wait_procs(below, timeout=60)[1] == []
+    (books / "go").touch()
+    reproduce(file, books / "runs")
+    assert log(books) == ["one", "long"]
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Until something on disk has happened; fails after two minutes."""
+    end = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < end
+        threading.Event().wait(0.05)
