@@ -119,7 +119,9 @@ class Record:
             InputError: no step has that notebook, or one before it was never done.
         """
         names = [step.notebook.stem for step in self.chain.steps]
-        first = names.index(choose("notebook of the chain", notebook.removesuffix(".ipynb"), list(dict.fromkeys(names))))
+        first = names.index(
+            choose("notebook of the chain", notebook.removesuffix(".ipynb"), list(dict.fromkeys(names)))
+        )
         before, after = self.chain.steps[:first], self.chain.steps[first:]
         never = [step.name for step in before if step.name not in self.done or not self.copy(step).is_file()]
         if never:

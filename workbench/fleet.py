@@ -1,8 +1,9 @@
-"""The runs that the steps of a chain train, handed to `same sweep`: workers of a Dask scheduler train them beforehand."""
+"""The runs that a chain trains, handed to `same sweep`: workers of a Dask scheduler train them beforehand."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import yaml
 from same.errors import InputError, RunFailed
 from workbench.plan import Step
 
-NEEDED = {"benchmark", "method", "seed", "train_items"}
-"""A notebook that declares all of these and makes something trains one run."""
+OF_A_RUN = ("benchmark", "method", "seed", "settings")
+OF_A_GRID = ("backbone", "processes", "strategy", "train_items", "test_items", "data_root")
 BAD_INPUT = 2
 
 
@@ -21,27 +22,39 @@ def train_on(scheduler: str, steps: Iterable[Step], runs: Path, folder: Path) ->
 
     Args:
         scheduler: its address.
-        folder: the grid is written there.
+        folder: the grids and their results files are written there.
 
     Raises:
         InputError: the address or a run is not as it must be.
         RunFailed: a run failed; the others are kept.
     """
-    asked = [run for step in steps if (run := requested(step)) is not None]
-    if not asked:
-        return
-    grid = folder / "grid.yaml"
-    grid.write_text(yaml.safe_dump({"runs": asked}, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "same.cli", "sweep", "--grid", str(grid), "--runs", str(runs)]
-    done = subprocess.run([*command, "--scheduler", scheduler], stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        kind = InputError if done.returncode == BAD_INPUT else RunFailed
-        raise kind(f"training {len(asked)} runs on {scheduler} failed: {done.stderr.strip()}")
+    for number, grid in enumerate(grids(steps)):
+        file = folder / f"grid-{number}.yaml"
+        file.write_text(yaml.safe_dump(grid, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        options = ["--grid", file, "--runs", runs, "--results", folder / "results", "--scheduler", scheduler]
+        command = [sys.executable, "-m", "same.cli", "sweep", *map(str, options)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            kind = InputError if done.returncode == BAD_INPUT else RunFailed
+            raise kind(f"training {len(grid['runs'])} runs on {scheduler} failed: {done.stderr.strip()}")
 
 
-def requested(step: Step) -> dict[str, Any] | None:
-    """The run a step trains, in the words of a grid; None where it trains none."""
-    given = {**step.defaults, **step.parameters}
-    if not NEEDED <= given.keys() or step.makes is None:
-        return None
-    return {name: value for name, value in given.items() if name != "runs" and (value not in ("", {}) or name == "seed")}
+def grids(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """What the steps train, as few grids as can hold it: the runs of one agree in all but method, seed and settings."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        given = {**step.defaults, **step.parameters}
+        if step.makes is None or not set(OF_A_RUN) <= given.keys():
+            continue
+        shared = {name: given[name] for name in OF_A_GRID if given.get(name) not in (None, "", 0)}
+        grid = found.setdefault(json.dumps(shared, sort_keys=True), {**shared, "benchmarks": [], "runs": []})
+        if given["benchmark"] not in grid["benchmarks"]:
+            grid["benchmarks"].append(given["benchmark"])
+        grid["runs"].append(_run(given, step.name))
+    return list(found.values())
+
+
+def _run(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    about = {"method": given["method"], "tag": "".join(letter if letter.isalnum() else "_" for letter in name)}
+    run = {**about, "benchmarks": [given["benchmark"]], "seeds": [given["seed"]]}
+    return {**run, "settings": dict(given["settings"])} if given["settings"] else run

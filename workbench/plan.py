@@ -145,7 +145,9 @@ def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
             suffix = "".join(f"-{NOT_IN_FILE_NAMES.sub('_', _short(value))}" for value in choice.values())
             members[key].append(f"{key}{suffix}")
             copy = f"{notebook.stem}{suffix}.ipynb"
-            reads = tuple(_below(str(pattern), given, "reads", place) for pattern in _entry(about, "reads", list, place))
+            reads = tuple(
+                _below(str(pattern), given, "reads", place) for pattern in _entry(about, "reads", list, place)
+            )
             makes = _below(str(about["makes"]), given, "makes", place) if "makes" in about else None
             defaults = {name: ast.literal_eval(str(about["default"])) for name, about in declared.items()}
             steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy, reads, defaults))

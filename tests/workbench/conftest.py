@@ -6,6 +6,7 @@ import pytest
 
 from tests.workbench.deep import write_deep_run
 from tests.workbench.synthetic import write_run
+from tests.workbench.variants import write_variants
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +26,12 @@ def deep_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deep")
     for method, drift in (("moelora", 0.4), ("same", 0.15), ("same_plus", 0.05)):
         write_deep_run(folder, method, drift)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs that differ in a setting, the seed or the order of tasks."""
+    folder = tmp_path_factory.mktemp("variants")
+    write_variants(folder)
     return folder

@@ -213,7 +213,9 @@ def test_after_a_failure_the_report_that_stands_there_says_that_it_is_old(books:
 
 @pytest.mark.slow
 def test_a_killed_chain_takes_its_notebooks_along_and_the_next_one_goes_on_after_what_was_done(books: Path) -> None:
-    wait = "import time, pathlib\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)"
+    wait = (
+        "import time, pathlib\npathlib.Path('started').touch()\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)"
+    )
     notebook(books, "long", "word: str = 'x'", wait, "with open('log', 'a') as log: log.write('long\\n')")
     steps = {"a": {"notebook": "one"}, "b": {"notebook": "long", "needs": ["a"]}}
     file = chain(books, steps=steps)

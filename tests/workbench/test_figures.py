@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.workbench.deep_drawn import drawn_deep
+from tests.workbench.drawn import drawn_variants
 from workbench import figures
 from workbench.figures._style import DARK, OKABE_ITO, dress, marks
 from workbench.store import Store, at_layer, overlap
@@ -39,8 +40,8 @@ def drawn(runs: Path) -> dict[str, go.Figure]:
 
 
 @pytest.fixture(scope="module")
-def pictures(runs: Path, deep_runs: Path) -> dict[str, go.Figure]:
-    return drawn(runs) | drawn_deep(deep_runs)
+def pictures(runs: Path, deep_runs: Path, variants: Path) -> dict[str, go.Figure]:
+    return drawn(runs) | drawn_deep(deep_runs) | drawn_variants(variants)
 
 
 def test_every_figure_is_drawn_here(pictures: dict[str, go.Figure]) -> None:

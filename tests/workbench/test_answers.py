@@ -1,0 +1,104 @@
+"""Answers as tables: readings, kinds of error, the letter's case, examples before and after."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from same.errors import InputError
+from tests.workbench.variants import BASE, ITEMS, write_variant
+from workbench import answers, results
+from workbench.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("answers")
+    for seed, last in enumerate((0.3, 0.5)):
+        write_variant(folder, "moelora", {}, seed=seed, last=last)
+    write_variant(folder, "moelora", {"rank": 2}, last=0.9)
+    return Store(folder)
+
+
+@pytest.fixture(scope="module")
+def run(store: Store) -> str:
+    overview = store.overview()
+    return str(overview.loc[(overview["last"].sub(BASE).abs() < 1e-9), "run"].item())
+
+
+def test_format_drift_is_what_semantic_gives_more(store: Store, run: str) -> None:
+    drift = answers.drift_of_format(answers.readings(store, [run]))
+    assert len(drift) == 36, "every task after every stage that has seen it"
+    assert drift["drift"].to_numpy() == pytest.approx(0.1)
+
+
+def test_shares_of_errors_are_of_the_answers_of_a_task_and_of_all_tasks_alike(store: Store, run: str) -> None:
+    table = answers.errors(store, [run])
+    assert table.groupby(["after", "task_index"])["count"].sum().eq(ITEMS).all()
+    assert table.groupby(["after", "task_index"])["share"].sum().to_numpy() == pytest.approx(1)
+    assert answers.over_tasks(table).groupby("after")["share"].sum().to_numpy() == pytest.approx(1)
+
+
+def test_the_case_share_is_of_the_wrong_answers(store: Store, run: str) -> None:
+    found = answers.letter_case(answers.errors(store, [run]))
+    assert (found["wrong"] == 2).all()
+    assert (found["case"] == 1).all()
+    assert found["share"].to_numpy() == pytest.approx(0.5)
+    assert len(found) == 28, "just after it was learned a task has no wrong answer here"
+
+
+def test_examples_stand_before_and_after_by_question(store: Store, run: str) -> None:
+    table = answers.examples(store, run, "textvqa")
+    assert list(table["before"]) == ["A"] * ITEMS
+    assert list(table["after"]) == ["a", "B", "A", "A"]
+    assert list(table["error"]) == ["case", "wrong", "right", "right"]
+    with pytest.raises(InputError, match="Choose a stage from 1 to 7"):
+        answers.examples(store, run, "textvqa", after=0)
+    with pytest.raises(InputError, match="Unknown task 'text'"):
+        answers.examples(store, run, "text")
+
+
+def test_a_row_is_the_mean_over_seeds_of_plain_runs(store: Store) -> None:
+    table = results.ours(store, "mini-coin")
+    row = results.summary(table).set_index("method").loc["moelora"]
+    assert row["seeds"] == 2
+    assert row["gqa"] == row["mean"] == "40.0 ± 14.1"
+    assert results.ours(store, "mini-coin", ["same"]).empty
+
+
+def test_published_numbers_keep_their_mean_their_source_and_their_own_column(store: Store, tmp_path: Path) -> None:
+    for name in ("mini-coin", "ucit", "trigap"):
+        table = results.published(name)
+        assert table["source"].str.len().gt(0).all()
+        if name != "trigap":  # its other seven tasks are not printed
+            means = table[table["task"] != "mean"].groupby("method")["score"].mean()
+            printed = table[table["task"] == "mean"].set_index("method")["score"]
+            assert (means - printed).abs().max() < 0.02
+    beside = results.beside(results.ours(store, "mini-coin"), results.published("coin")).set_index("method")
+    assert beside.loc["moelora", "ours"] == pytest.approx(40)
+    assert beside.loc["moelora", "published"] == 50.58
+    assert math.isnan(beside.loc["same", "ours"])
+
+
+def test_ranks_agree_or_not() -> None:
+    beside = pd.DataFrame({"ours": [1.0, 2.0, 3.0, None], "published": [10.0, 20.0, 15.0, 5.0]})
+    count, correlation = results.agreement(beside)
+    assert (count, correlation) == (3, pytest.approx(0.5))
+    assert math.isnan(results.agreement(beside.head(2))[1])
+
+
+def test_a_kept_result_stands_in_where_a_method_has_no_run(store: Store, tmp_path: Path) -> None:
+    from same.runs import write_json
+
+    folder = tmp_path / "mini-coin"
+    folder.mkdir()
+    scores = {"tasks": ["one", "two"], "variants": {"strict": [[0.5, None], [0.25, 0.75]]}}
+    for method, tag in (("moelora", ""), ("gem", ""), ("gem", "strong")):
+        about = {"method": method, "seed": 0, "tag": tag, "scores": scores}
+        write_json(folder / f"{method}{tag}-0.json", about)
+    table = results.ours(store, "mini-coin", kept=tmp_path)
+    assert set(table.loc[table["source"] == "kept", "method"]) == {"gem"}
+    assert table.loc[table["method"] == "gem", "score"].tolist() == [0.25, 0.75, 0.5]
+    assert json.loads((folder / "gem-0.json").read_text())["schema"] == results.SCHEMA

@@ -1,0 +1,43 @@
+"""Our numbers and published ones: two panels, as they are of different protocols."""
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.figures._style import OKABE_ITO, PATTERNS, empty, layout
+
+
+def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of the last stage") -> go.Figure:
+    """Method by method our mean over tasks and the published one, a panel and an axis each.
+
+    Args:
+        beside: columns method, ours, deviation (over seeds, NaN for one), published; in percent, NaN where missing.
+        benchmark: name of ours.
+        title: said above the picture.
+    """
+    if beside[["ours", "published"]].isna().all(axis=None):
+        return empty("Neither runs nor published numbers of this benchmark: train it with the chain mini.")
+    names = (f"ours on {benchmark}, tiny backbone", "as published, 7B on the real benchmark")
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
+    for column, name in enumerate(("ours", "published"), start=1):
+        part = beside[["method", name]].rename(columns={name: "value"})
+        deviation = beside["deviation"].fillna(0) if name == "ours" else None
+        bar = go.Bar(
+            x=part["value"],
+            y=part["method"],
+            orientation="h",
+            showlegend=False,
+            error_x=None if deviation is None else {"type": "data", "array": deviation, "thickness": 1.5},
+            marker={"color": OKABE_ITO[column - 1], "pattern": {"shape": PATTERNS[column - 1], "fillmode": "overlay"}},
+            text=["none" if pd.isna(value) else f"{value:.1f}" for value in part["value"]],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{y}<br>%{x:.2f} %<extra></extra>",
+        )
+        figure.add_trace(bar, 1, column)
+        high = part["value"].max()
+        figure.update_xaxes(range=[0, 1.18 * (high if high > 0 else 1)], row=1, col=column)
+    figure.update_layout(layout(title, 160 + 26 * len(beside)))
+    figure.update_xaxes(title={"text": "mean over tasks (%)"})
+    figure.update_yaxes(automargin=True)
+    return figure
