@@ -24,7 +24,7 @@ def factorial_corners(cells: pd.DataFrame, metric: str, title: str = "Each mecha
         x=cells["mean"],
         y=cells["corner"],
         orientation="h",
-        error_x={"type": "data", "array": cells["std"].fillna(0), "thickness": 1.5},
+        error_x={"type": "data", "array": cells["std"], "thickness": 1.5, "visible": bool(cells["std"].notna().any())},
         marker={"color": OKABE_ITO[0]},
         text=[f"{value:.3f}" for value in cells["mean"]],
         textposition="outside",
@@ -66,8 +66,14 @@ def factorial_effects(effects: pd.DataFrame, metric: str, title: str = "Main eff
         )
         for order, part in groups(effects, "order")
     ]
+    low, high = min(0.0, float(effects["value"].min())), max(0.0, float(effects["value"].max()))
+    room = 0.15 * (high - low or 1)
     axes = {
-        "xaxis": {"title": {"text": f"change of {metric} (difference of scores)"}, "zeroline": True},
+        "xaxis": {
+            "title": {"text": f"change of {metric} (difference of scores)"},
+            "zeroline": True,
+            "range": [low - room, high + room],
+        },
         "yaxis": {"title": {"text": "effect"}, "autorange": "reversed", "automargin": True},
         "showlegend": True,
         "barmode": "overlay",

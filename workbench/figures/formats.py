@@ -72,9 +72,9 @@ def format_drift_map(drift: pd.DataFrame, title: str = "Format drift: semantic l
         )
         figure.add_trace(heat, 1, column)
     bar = {"title": {"text": "semantic − strict (0–1)", "side": "right"}, "thickness": 12}
-    colours = {"colorscale": SEQUENTIAL, "cmin": 0, "colorbar": bar}
+    colours = {"colorscale": SEQUENTIAL, "cmin": 0, "cmax": max(0.2, float(drift["drift"].max())), "colorbar": bar}
     figure.update_layout(layout(title, 190 + 34 * int(drift["after"].max() + 1), coloraxis=colours))
-    figure.update_xaxes(showgrid=False, tickangle=-40, automargin=True)
+    figure.update_xaxes(title={"text": "evaluated on task"}, showgrid=False, tickangle=-40, automargin=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "after training"}, col=1)
     return figure
@@ -90,9 +90,9 @@ def error_classes(
         order: the classes, from the bottom; as they come where left out.
         title: said above the picture.
     """
-    errors = errors[errors["share"] > 0]
     if errors.empty:
         return empty(_NOTHING)
+    errors = errors[errors["share"] > 0]
     labels = list(dict.fromkeys(errors["label"]))
     classes = [name for name in order or dict.fromkeys(errors["error"]) if (errors["error"] == name).any()]
     figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.03)

@@ -15,7 +15,7 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
         benchmark: name of ours.
         title: said above the picture.
     """
-    if beside[["ours", "published"]].isna().all(axis=None):
+    if beside.empty or beside[["ours", "published"]].isna().all(axis=None):
         return empty("Neither runs nor published numbers of this benchmark: train it with the chain mini.")
     names = (f"ours on {benchmark}, tiny backbone", "as published, 7B on the real benchmark")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
@@ -40,4 +40,5 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
     figure.update_layout(layout(title, 160 + 26 * len(beside)))
     figure.update_xaxes(title={"text": "mean over tasks (%)"})
     figure.update_yaxes(automargin=True)
+    figure.update_yaxes(title={"text": "method"}, col=1)
     return figure

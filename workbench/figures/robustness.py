@@ -44,7 +44,7 @@ def spread(points: pd.DataFrame, metric: str, across: str, order: Sequence[str] 
         traces.append(go.Scatter(x=[mean], y=[label], mode="markers", marker=bar, hovertemplate=hover))
     axes = {
         "xaxis": {"title": {"text": f"{metric} (score, or a difference of scores); tick: mean"}},
-        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+        "yaxis": {"title": {"text": "method"}, "automargin": True, "autorange": "reversed", "type": "category"},
         "showlegend": False,
     }
     return go.Figure(traces, layout(title or f"{metric} over {across}", 170 + 50 * points["label"].nunique(), **axes))
@@ -78,6 +78,6 @@ def sensitivity(varied: pd.DataFrame, metric: str, title: str = "Sensitivity to 
         )
         figure.add_trace(line, 1, column)
     figure.update_layout(layout(title, 340))
-    figure.update_xaxes(type="category")
+    figure.update_xaxes(type="category", title={"text": "value"})
     figure.update_yaxes(title={"text": f"{metric} (score)"}, col=1)
     return figure
