@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from same.runs import RunFolder, read_json
 from workbench.plan import ROOT
@@ -28,10 +29,10 @@ REMEDY = "Delete it and run `same sweep` again."
 _OURS = ["source", "method", "seed", "task_index", "task", "score"]
 
 
-def results_folder() -> Path:
-    """Where results are kept: beside the manifests, in a checkout and in an installed wheel."""
+def manifests() -> Path:
+    """The folder of manifests, results and published numbers, in a checkout and in an installed wheel."""
     places = (ROOT / "data_manifests", ROOT / "same" / "data_manifests")
-    return next(place for place in places if place.is_dir()) / "results"
+    return next(place for place in places if place.is_dir())
 
 
 def ours(
@@ -46,7 +47,7 @@ def ours(
     """
     rows = [row for run in _plain(store, benchmark) for row in _rows("runs", run, variant)]
     there = {row[1] for row in rows}
-    for about in _kept(kept or results_folder(), benchmark):
+    for about in _kept(kept or manifests() / "results", benchmark):
         if about["method"] not in there and not about["tag"]:
             rows += _rows("kept", about, variant)
     table = pd.DataFrame(rows, columns=_OURS)
@@ -95,20 +96,23 @@ def _text(mean: float, deviation: float, count: int) -> str:
     return f"{100 * mean:.1f} ± {100 * deviation:.1f}" if count > 1 else f"{100 * mean:.1f}"
 
 
-def published(benchmark: str, folder: Path | None = None) -> pd.DataFrame:
-    """What papers print for a benchmark (`mini-` in its name is left out): percent, LLaVA-1.5-7B, with the source."""
-    content = json.loads(((folder or results_folder()) / "published.json").read_text(encoding="utf-8"))
-    about = content["benchmarks"].get(benchmark.removeprefix("mini-"), {"rows": {}, "tasks": []})
-    rows = []
-    for method, row in about["rows"].items():
-        values = dict(zip([*about["tasks"], MEAN], row["scores"], strict=True))
-        rows += [(method, task, score, row.get("source", about["source"])) for task, score in values.items()]
-    return pd.DataFrame(rows, columns=["method", "task", "score", "source"])
+def published(benchmark: str) -> pd.DataFrame:
+    """What papers print for the benchmark that an embedded one is drawn after (either name): percent, LLaVA-1.5-7B."""
+    file = manifests() / "published" / f"{benchmark.removeprefix('mini-')}.yaml"
+    columns = ["method", "task", "score", "source"]
+    if not file.is_file():
+        return pd.DataFrame(columns=columns)
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    names = [*content["columns"][:-1], MEAN]
+    about = " ".join(content[key] for key in ("source", "notes") if key in content)
+    values = [(method, row) for method, row in content["rows"].items()]
+    rows = [(method, task, score, about) for method, row in values for task, score in zip(names, row, strict=True)]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def published_ablation(folder: Path | None = None) -> pd.DataFrame:
+def published_ablation() -> pd.DataFrame:
     """The paper's cumulative ablation: columns step, value (percent), source."""
-    about = json.loads(((folder or results_folder()) / "published.json").read_text(encoding="utf-8"))["ablation"]
+    about = json.loads((manifests() / "published" / "ablation.json").read_text(encoding="utf-8"))
     return pd.DataFrame(about["steps"].items(), columns=["step", "value"]).assign(source=about["source"])
 
 
@@ -129,10 +133,9 @@ def agreement(beside: pd.DataFrame) -> tuple[int, float]:
 
 
 def wide(published: pd.DataFrame) -> pd.DataFrame:
-    """Published numbers as they are printed: a row a method, a column a task, the mean and the source."""
+    """Published numbers as they are printed: a row a method, a column a task and the mean."""
     tasks = list(dict.fromkeys(published["task"]))
     table = published.pivot(index="method", columns="task", values="score").reindex(columns=tasks)
-    table["source"] = published.groupby("method")["source"].first()
     return table.loc[list(dict.fromkeys(published["method"]))].reset_index()
 
 

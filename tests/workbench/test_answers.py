@@ -68,7 +68,7 @@ def test_a_row_is_the_mean_over_seeds_of_plain_runs(store: Store) -> None:
     assert results.ours(store, "mini-coin", ["same"]).empty
 
 
-def test_published_numbers_keep_their_mean_their_source_and_their_own_column(store: Store, tmp_path: Path) -> None:
+def test_published_numbers_keep_their_mean_their_source_and_their_own_column(store: Store) -> None:
     for name in ("mini-coin", "ucit", "trigap"):
         table = results.published(name)
         assert table["source"].str.len().gt(0).all()
@@ -76,6 +76,11 @@ def test_published_numbers_keep_their_mean_their_source_and_their_own_column(sto
             means = table[table["task"] != "mean"].groupby("method")["score"].mean()
             printed = table[table["task"] == "mean"].set_index("method")["score"]
             assert (means - printed).abs().max() < 0.02
+    assert results.published("mini-other").empty
+    assert results.wide(results.published("coin")).shape == (8, 10)
+    steps = results.published_ablation().set_index("step")["value"]
+    coin = results.published("coin").set_index(["method", "task"])["score"]
+    assert (steps["none"], steps["+ activation"]) == (coin["moelora", "mean"], coin["same", "mean"])
     beside = results.beside(results.ours(store, "mini-coin"), results.published("coin")).set_index("method")
     assert beside.loc["moelora", "ours"] == pytest.approx(40)
     assert beside.loc["moelora", "published"] == 50.58

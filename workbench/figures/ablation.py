@@ -107,5 +107,6 @@ def cumulative_ablation(
         )
         figure.add_trace(bar, 1, column)
     figure.update_layout(layout(title, 360))
+    figure.update_xaxes(title={"text": "mechanism"})
     figure.update_yaxes(title={"text": "mean of the last stage (%)"}, rangemode="tozero")
     return figure
