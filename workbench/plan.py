@@ -134,6 +134,7 @@ def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
         _check_keys(about, STEP_KEYS, place)
         notebook = _notebook(str(about.get("notebook", "")), file, place)
         declared = declared_parameters(notebook)
+        defaults = {name: ast.literal_eval(str(one["default"])) for name, one in declared.items()}
         used |= shared.keys() & declared.keys()
         members[key] = []
         needs = tuple(_entry(about, "needs", list, place))
@@ -145,12 +146,10 @@ def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
             suffix = "".join(f"-{NOT_IN_FILE_NAMES.sub('_', _short(value))}" for value in choice.values())
             members[key].append(f"{key}{suffix}")
             copy = f"{notebook.stem}{suffix}.ipynb"
-            reads = tuple(
-                _below(str(pattern), given, "reads", place) for pattern in _entry(about, "reads", list, place)
-            )
-            makes = _below(str(about["makes"]), given, "makes", place) if "makes" in about else None
-            defaults = {name: ast.literal_eval(str(about["default"])) for name, about in declared.items()}
-            steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy, reads, defaults))
+            known = {**defaults, **given}
+            reads = [_below(pattern, known, "reads", place) for pattern in _entry(about, "reads", list, place)]
+            makes = _below(about["makes"], known, "makes", place) if "makes" in about else None
+            steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy, tuple(reads), defaults))
     unused = sorted(shared.keys() - used)
     if unused:
         raise InputError(
@@ -172,10 +171,10 @@ def _entry(about: Mapping[str, Any], key: str, kind: type[T], place: object) -> 
     return value
 
 
-def _below(pattern: str, given: Mapping[str, Any], key: str, place: str) -> str:
+def _below(pattern: Any, given: Mapping[str, Any], key: str, place: str) -> str:
     """A pattern of paths below the runs folder with the step's parameters in it."""
     try:
-        path = pattern.format_map(given)
+        path = str(pattern).format_map(given)
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         names = ", ".join(sorted(given)) or "none given"
         raise InputError(

@@ -21,7 +21,7 @@ import yaml
 from same.runs import RunFolder, read_json
 from workbench.plan import ROOT
 from workbench.store import VARIANTS, Store
-from workbench.trials import own_settings, rows_and_age
+from workbench.trials import plain_runs, rows_and_age
 
 SCHEMA = 1
 MEAN = "mean"
@@ -59,10 +59,9 @@ def _plain(store: Store, benchmark: str) -> list[dict[str, Any]]:
     overview = store.overview()
     chosen = overview[(overview["benchmark"] == benchmark) & (overview["state"] == "finished")]
     best: dict[tuple[str, int], RunFolder] = {}
-    for folder in sorted(map(store.folder, chosen["run"]), key=rows_and_age):
-        if not own_settings(folder):
-            config = folder.config()
-            best[config["method"], config["seed"]] = folder
+    for folder in sorted(plain_runs(store, list(chosen["run"])).values(), key=rows_and_age):
+        config = folder.config()
+        best[config["method"], config["seed"]] = folder
     return [{"method": method, "seed": seed, "scores": run.scores()} for (method, seed), run in best.items()]
 
 

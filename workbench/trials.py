@@ -79,30 +79,38 @@ def _settings(folder: RunFolder) -> dict[str, Any]:
 
 
 def plain(store: Store, benchmark: str, methods: Sequence[str], seed: int = 0) -> list[str]:
-    """The run of each method that has no settings of its own: the one of the most training rows, then the newest.
+    """The plain run of each method: of several the one of the most training rows, then the newest.
 
     Raises:
-        InputError: a method has no such run with a finished task.
+        InputError: a method has no plain run with a finished task.
     """
     overview = store.overview()
     chosen = overview[(overview["benchmark"] == benchmark) & (overview["seed"] == str(seed)) & (overview["tasks"] > 0)]
+    there = plain_runs(store, list(chosen["run"]))
     found = []
     for method in methods:
-        runs = [run for run in chosen["run"][chosen["method"] == method] if not own_settings(store.folder(run))]
+        runs = [name for name, run in there.items() if run.config()["method"] == method]
         if not runs:
             raise InputError(
-                f"{store.runs} must hold a run of {method} on {benchmark} with seed {seed}, no settings of its own and "
-                f"a finished task. Train it with 10_train or `same train`. Methods there: "
-                f"{', '.join(dict.fromkeys(chosen['method'])) or 'none'}."
+                f"{store.runs} must hold a plain run of {method} on {benchmark} with seed {seed} and a finished task: "
+                "one with no more settings of its own than the others there. Train it with 10_train or `same train`. "
+                f"Methods there: {', '.join(dict.fromkeys(chosen['method'])) or 'none'}."
             )
-        found.append(max(runs, key=lambda run: rows_and_age(store.folder(run))))
+        found.append(max(runs, key=lambda run: rows_and_age(there[run])))
     return found
 
 
-def own_settings(folder: RunFolder) -> dict[str, Any]:
-    """What a run was given beside its method, sizes and seed."""
+def plain_runs(store: Store, runs: Sequence[str]) -> dict[str, RunFolder]:
+    """Those of one benchmark's runs that were given fewest settings: the ablation's and the like were given more."""
+    folders = {run: store.folder(run) for run in runs}
+    counts = {run: own_settings(folder) for run, folder in folders.items()}
+    return {run: folders[run] for run, count in counts.items() if count == min(counts.values())}
+
+
+def own_settings(folder: RunFolder) -> int:
+    """How many settings a run was given beside its method, sizes, seed and weights."""
     given = folder.config()["environment"].get("request", {}).get("settings", {})
-    return {name: value for name, value in given.items() if name != "checkpoint"}
+    return len(given.keys() - {"checkpoint"})
 
 
 def rows_and_age(folder: RunFolder) -> tuple[float, float]:

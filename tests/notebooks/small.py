@@ -28,6 +28,11 @@ def parameters(runs: Path) -> dict[str, dict[str, Any]]:
         "30_rerouting": {"methods": ["same"], "runs": str(runs), **REROUTED},
         "40_spectra": {"runs": str(runs)},
         "50_activation": {"runs": str(runs), **MEASURED},
+        "60_tables": {"methods": ["same"], "runs": str(runs)},
+        "70_ablation": {"runs": str(runs)},
+        "80_format_drift": {"methods": ["same"], "runs": str(runs)},
+        "90_robustness": {"runs": str(runs)},
+        "95_beyond": {"method": "same", "runs": str(runs), "items": 8, "window": 4, "questions": 2},
     }
 
 

@@ -12,9 +12,11 @@ import psutil
 import pytest
 import yaml
 
+from same import registry
 from same.errors import InputError, RunFailed
 from workbench import plan
 from workbench.chain import reproduce
+from workbench.fleet import grids
 from workbench.plan import load_chain
 
 
@@ -57,6 +59,30 @@ def test_steps_come_after_what_they_need_and_a_matrix_makes_one_step_each(books:
     assert found.steps[-1].needs == ("first-a", "first-b")
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (plan.NOTEBOOKS / "chains").glob("*.yaml")))
+def test_the_chains_that_are_shipped_can_be_run(name: str, tmp_path: Path) -> None:
+    found = load_chain(name, tmp_path)
+    assert len({step.copy for step in found.steps}) == len(found.steps)
+    for step in found.steps:
+        assert step.makes is not None or "train" not in step.notebook.stem
+
+
+def test_full_is_mini_with_other_parameters(tmp_path: Path) -> None:
+    def outline(name: str) -> list[tuple[str, tuple[str, ...]]]:
+        return [(step.notebook.stem, tuple(step.needs)) for step in load_chain(name, tmp_path).steps]
+
+    assert [notebook for notebook, _ in outline("full")] == [notebook for notebook, _ in outline("mini")]
+    assert [len(needs) for _, needs in outline("full")] == [len(needs) for _, needs in outline("mini")]
+
+
+def test_all_methods_stand_for_every_file_of_the_package(books: Path) -> None:
+    notebook(books, "trains", "method: str = 'x'  # which\nseed: int = 0  # drawn")
+    steps = {"t": {"notebook": "trains", "matrix": {"method": "all"}, "makes": "{method}/{seed}-*"}}
+    found = load_chain(chain(books, steps=steps), books / "runs").steps
+    assert [step.parameters["method"] for step in found] == registry.names("same.methods")
+    assert found[0].makes == f"{found[0].parameters['method']}/0-*"
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -66,7 +92,7 @@ def test_steps_come_after_what_they_need_and_a_matrix_makes_one_step_each(books:
         ({"steps": {"s": {"notebook": "one", "parameters": ["word"]}}}, ["step s", "parameters", "entries"]),
         ({"steps": {"s": {"notebook": "one", "matrix": {"word": "abc"}}}}, ["matrix", "word", "list", "abc"]),
         ({"steps": {"s": {"notebook": "one", "matrix": {"word": []}}}}, ["matrix", "word", "none"]),
-        ({"steps": {"s": {"notebook": "one", "makes": "{wrod}/x"}}}, ["makes", "wrod", "none given"]),
+        ({"steps": {"s": {"notebook": "one", "makes": "{wrod}/x"}}}, ["makes", "wrod", "count, word"]),
         ({"steps": {"s": {"notebook": "one", "makes": "/tmp/x"}}}, ["makes", "/tmp/x", "below"]),
         ({"steps": {"s": {"notebook": "one", "reads": ["../x"]}}}, ["reads", "../x", "below"]),
         ({"steps": {"s": {"notebook": "one", "reads": "x"}}}, ["reads", "list", "'x'"]),
@@ -230,6 +256,19 @@ def test_a_killed_chain_takes_its_notebooks_along_and_the_next_one_goes_on_after
     (books / "go").touch()
     reproduce(file, books / "runs")
     assert log(books) == ["one", "long"]
+
+
+def test_what_a_chain_trains_becomes_a_grid_of_each_size(tmp_path: Path) -> None:
+    steps = load_chain("mini", tmp_path).steps
+    one, *others = grids(steps)
+    assert not others
+    assert one["benchmarks"] == ["mini-coin", "mini-ucit", "mini-trigap"]
+    assert len(one["runs"]) == sum(step.makes is not None for step in steps)
+    assert len({run["tag"] for run in one["runs"]}) == len(one["runs"])
+    [corner] = [run for run in one["runs"] if run.get("settings") == {"gain": "none"}]
+    assert (corner["method"], corner["benchmarks"], corner["seeds"]) == ("same", ["mini-coin"], [0])
+    assert one["train_items"] == 800
+    assert len(grids([*steps, *load_chain("quick", tmp_path).steps])) == 2
 
 
 def wait_for(happened: Callable[[], bool]) -> None:

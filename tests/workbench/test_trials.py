@@ -66,7 +66,19 @@ def test_the_plain_run_is_not_one_of_the_ablation(store: Store) -> None:
     assert [store.folder(name).config()["method"] for name in names] == ["moelora", "same"]
     settings = store.folder(names[1]).config()["settings"]["method"]
     assert settings == {"name": "same", **DEFAULTS}
-    with pytest.raises(InputError, match="must hold a run of lora on mini-coin"):
+    with pytest.raises(InputError, match="must hold a plain run of lora on mini-coin"):
+        trials.plain(store, "mini-coin", ["lora"])
+
+
+def test_settings_that_all_runs_share_leave_them_plain(tmp_path: Path) -> None:
+    shared = {"batch_size": 64}
+    for own in ({}, {"gain": "none"}):
+        write_variant(tmp_path, "same", {**shared, **own})
+    write_variant(tmp_path, "lora", {**shared, "rank": 2})
+    store = Store(tmp_path)
+    run = store.folder(trials.plain(store, "mini-coin", ["same"])[0])
+    assert run.config()["settings"]["method"]["gain"] == "inverse"
+    with pytest.raises(InputError, match="plain run of lora"):
         trials.plain(store, "mini-coin", ["lora"])
 
 
