@@ -88,7 +88,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     wide = texts.unstack("task")[[*order, MEAN]]
     ranking = table[table["task"] == MEAN].groupby("method")["score"].mean().sort_values()
     wide.insert(0, "seeds", table.groupby("method")["seed"].nunique())
-    return wide.loc[list(ranking.index)].reset_index()
+    return wide.loc[list(ranking.index)].reset_index().rename_axis(columns=None)
 
 
 def _text(mean: float, deviation: float, count: int) -> str:
@@ -135,10 +135,10 @@ def wide(published: pd.DataFrame) -> pd.DataFrame:
     """Published numbers as they are printed: a row a method, a column a task and the mean."""
     tasks = list(dict.fromkeys(published["task"]))
     table = published.pivot(index="method", columns="task", values="score").reindex(columns=tasks)
-    return table.loc[list(dict.fromkeys(published["method"]))].reset_index()
+    return table.loc[list(dict.fromkeys(published["method"]))].reset_index().rename_axis(columns=None)
 
 
-def html(table: pd.DataFrame, caption: str) -> str:
-    """A table for the page, with what it is of above it."""
+def html(table: pd.DataFrame, caption: str, note: str = "") -> str:
+    """A table for the page, with what it is of above it and a note below."""
     written = table.to_html(index=False, border=0, na_rep="", float_format="{:.2f}".format) if len(table) else ""
-    return f"<p><b>{escape(caption)}</b></p>{written}"
+    return f"<p><b>{escape(caption)}</b></p>{written}<p>{escape(note)}</p>"

@@ -87,17 +87,18 @@ def error_classes(
 
     Args:
         errors: columns label (run), after (0-based), error, share; of one task, or means over tasks.
-        order: the classes, from the bottom; as they come where left out.
+        order: the classes, from the bottom, each with a colour of its own; as they come where left out.
         title: said above the picture.
     """
     if errors.empty:
         return empty(_NOTHING)
     errors = errors[errors["share"] > 0]
     labels = list(dict.fromkeys(errors["label"]))
-    classes = [name for name in order or dict.fromkeys(errors["error"]) if (errors["error"] == name).any()]
+    known = {name: place for place, name in enumerate(order or dict.fromkeys(errors["error"]))}
+    classes = {name: place for name, place in known.items() if (errors["error"] == name).any()}
     figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.03)
     for column, (_, run) in enumerate(groups(errors, "label"), start=1):
-        for place, name in enumerate(classes):
+        for name, place in classes.items():
             part = run[run["error"] == name]
             bar = go.Bar(
                 x=part["after"],
