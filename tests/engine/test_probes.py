@@ -5,6 +5,7 @@ import torch
 
 from same.engine.stream import shifts
 from same.engine.text_probe import ALL_LAYERS, READINGS, _accuracy, probe_tasks
+from same.engine.token_routing import picture_of, token_routing
 from same.engine.trainer import train
 from same.errors import InputError
 from tests.engine.conftest import TASKS
@@ -36,6 +37,24 @@ def test_the_probe_says_for_each_layer_how_often_the_task_is_told(experts):
     assert {row["tested"] for row in rows} == {2 * len(TASKS)}
     text = next(row for row in rows if row["layer"] == ALL_LAYERS and row["tokens"] == "text alone")
     assert text["accuracy"] == 1, "each task asks one question of its own, so the text tells the task"
+
+
+@pytest.mark.slow
+def test_the_routing_of_a_questions_tokens_is_theirs_alone_and_sums_to_one(experts):
+    rows = token_routing(experts, 2, "colour", "colour-0")
+    shares: dict[tuple[str, int], float] = {}
+    for row in rows:
+        shares[row["layer"], row["position"]] = shares.get((row["layer"], row["position"]), 0) + row["weight"]
+    assert all(share == pytest.approx(1, abs=1e-5) for share in shares.values())
+    patches = {(row["row"], row["column"]) for row in rows if row["row"] is not None}
+    assert patches == {(line, column) for line in range(8) for column in range(8)}
+    words = {row["position"]: row["token"] for row in rows if row["token"]}
+    assert "What colour is it?" in " ".join("".join(words.values()).split())
+    assert rows == token_routing(experts, 2, "colour", "colour-0")
+    assert rows != token_routing(experts, 0, "colour", "colour-0")
+    assert picture_of(experts, "colour", "colour-0").name == "red.png"
+    with pytest.raises(InputError, match="must have the test question asked for; got 'nothing'"):
+        picture_of(experts, "colour", "nothing")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ CODE = sorted(chain.from_iterable((ROOT / part).rglob("*.py") for part in ("same
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PUBLIC = [path for path in CODE if path.name == "__init__.py" or not path.name.startswith("_")]
 LIGHT = ("same", "same.registry", "same.runs", "same.metrics", "workbench.app", "workbench.cli")
-PLUGINS = ("same.methods", "same.backbones", "same.scorers", "workbench.views")
+PLUGINS = ("same.methods", "same.backbones", "same.scorers", "workbench.views", "workbench.widgets")
 
 
 def relative(path: Path) -> str:

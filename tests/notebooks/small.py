@@ -33,6 +33,7 @@ def parameters(runs: Path) -> dict[str, dict[str, Any]]:
         "80_format_drift": {"methods": ["same"], "runs": str(runs)},
         "90_robustness": {"runs": str(runs)},
         "95_beyond": {"method": "same", "runs": str(runs), "items": 8, "window": 4, "questions": 2},
+        "99_explore": {"runs": str(runs)},
     }
 
 

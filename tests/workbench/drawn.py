@@ -30,7 +30,10 @@ def drawn_variants(runs: Path) -> dict[str, go.Figure]:
     windows = windows.assign(limit=0.2, found=windows["shift"] > 0.2, boundary=windows["window"].isin([3, 6]))
     probe = pd.DataFrame({"tokens": ["text alone", "text alone", "picture and text", "picture and text"]})
     probe = probe.assign(layer=["0.up", "1.up"] * 2, accuracy=[0.5, 0.9, 0.6, 1.0])
+    words = pd.DataFrame([(e, p, w, 0.1 * e) for e in range(3) for p, w in enumerate(["What", " is", " it"])])
+    words.columns = ["expert", "position", "token", "weight"]
     return {
+        "token_routing": figures.token_routing(words),
         "factorial_corners": figures.factorial_corners(trials.cells(corners, "last"), "last"),
         "factorial_effects": figures.factorial_effects(trials.effects(corners, "last"), "last"),
         "cumulative_ablation": figures.cumulative_ablation(column, results.published_ablation()),

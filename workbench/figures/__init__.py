@@ -26,6 +26,7 @@ from workbench.figures.routing import (
 from workbench.figures.scores import score_matrix
 from workbench.figures.spectrum import angle_matrix, eigenvalue_decay, gain_curve, protection, rank_map, spectrum
 from workbench.figures.stream import covariance_shift, probe_accuracy
+from workbench.figures.tokens import token_routing
 from workbench.figures.versions import version_grid
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "step_curve",
     "swap",
     "task_times",
+    "token_routing",
     "two_protocols",
     "version_grid",
 ]

@@ -1,0 +1,153 @@
+"""Test questions one by one: picture, question, reference, the answers before and after, where its tokens go."""
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+
+from same.errors import InputError
+from same.runs import RunFolder
+from workbench import answers, figures
+from workbench.store import MEAN_LAYER, Store, layer_names
+from workbench.widgets._base import Pickers, Plot, choice, page
+
+SHOWN = ("all", "lost: right when learned, wrong now", "wrong in form alone", "right now")
+FORM = ("case", "punctuation", "number word", "option text", "extra words")
+SIDE = "256px"
+
+
+def explore(
+    runs: Path,
+    picture: Callable[[RunFolder, str, str], Path | None] | None = None,
+    routing: Callable[[RunFolder, int, str, str], list[dict[str, Any]]] | None = None,
+) -> ipywidgets.VBox:
+    """Pick a run, a stage and a task, and go through its test questions.
+
+    Args:
+        picture: finds a question's picture, such as `same.engine.token_routing.picture_of`; none is shown without.
+        routing: gives ω of a question's tokens, such as `same.engine.token_routing.token_routing`; it loads the model,
+            so it is asked only by the button.
+    """
+    return _Browser(Store(runs), picture, routing).page
+
+
+class _Browser:
+    def __init__(self, store: Store, picture: Any, routing: Any) -> None:
+        self.store, self.find_picture, self.find_routing = store, picture, routing
+        self.pick = Pickers(store)
+        self.of = ipywidgets.Dropdown(description="task")
+        self.shown = ipywidgets.Dropdown(description="show", options=SHOWN)
+        self.number = ipywidgets.IntSlider(description="question", min=1, max=1)
+        self.picture = ipywidgets.HTML()
+        self.text = ipywidgets.HTML()
+        self.button = ipywidgets.Button(description="route its tokens", disabled=routing is None)
+        self.layer = choice("layer", [MEAN_LAYER])
+        self.patches, self.words = Plot(), Plot()
+        self.table = self.weights = pd.DataFrame()
+        self.pick.task.observe(lambda _: self._tasks(), "value")
+        self.pick.run.observe(lambda _: self._tasks(), "value")
+        for control in (self.of, self.shown):
+            control.observe(lambda _: self._load(), "value")
+        self.number.observe(lambda _: self._show(), "value")
+        self.layer.observe(lambda _: self._draw(), "value")
+        self.button.on_click(lambda _: self._route())
+        self._tasks()
+        controls = [self.pick.run, self.pick.task, self.of, self.shown, self.number]
+        side_by_side = ipywidgets.HBox([self.picture, self.text])
+        routed = [ipywidgets.HBox([self.button, self.layer]), self.patches.widget, self.words.widget]
+        self.page = page("Examples", controls, side_by_side, *routed)
+
+    def _tasks(self) -> None:
+        names = self.store.tasks(self.pick.run.value)[: (self.pick.task.value or 0) + 1]
+        if list(self.of.options) != names:
+            self.of.options = names
+        self._load()
+
+    def _load(self) -> None:
+        if self.of.value is None or self.pick.task.value is None:
+            return
+        table = answers.examples(self.store, self.pick.run.value, self.of.value, self.pick.task.value)
+        right, was = table["score_after"] >= 0.5, table["score_before"] >= 0.5
+        choices = (right | ~right, was & ~right, table["error"].isin(FORM), right)
+        self.table = table[choices[SHOWN.index(self.shown.value)]].reset_index(drop=True)
+        self.number.max = max(1, len(self.table))
+        self.number.value = 1
+        self._show()
+
+    def _show(self) -> None:
+        self.weights = pd.DataFrame()
+        self._draw()
+        if self.table.empty:
+            self.picture.value, self.text.value = "", "<p>No such question.</p>"
+            return
+        row = self.table.iloc[self.number.value - 1]
+        lines = {
+            "question": row["prompt"],
+            "reference": row["answer"],
+            "answer when the task was learned": f"{row['before']}  ({row['score_before']:g} strict)",
+            "answer after the stage": f"{row['after']}  ({row['score_after']:g} strict, {row['error']})",
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:right;padding-right:1em'>{escape(name)}</th>"
+            f"<td style='white-space:pre-wrap'>{escape(str(value))}</td></tr>"
+            for name, value in lines.items()
+        )
+        self.text.value = f"<p>{self.number.value} of {len(self.table)}</p><table>{cells}</table>"
+        self.picture.value = self._picture(str(row["question_id"]))
+
+    def _picture(self, question: str) -> str:
+        if self.find_picture is None:
+            return ""
+        try:
+            file = self.find_picture(self.store.folder(self.pick.run.value), self.of.value, question)
+        except InputError as error:
+            return f"<p style='width:{SIDE}'>{escape(str(error))}</p>"
+        return "" if file is None else embedded(file)
+
+    def _route(self) -> None:
+        if self.table.empty:
+            return
+        folder, question = (
+            self.store.folder(self.pick.run.value),
+            str(self.table.iloc[self.number.value - 1]["question_id"]),
+        )
+        self.button.description = "routing …"
+        try:
+            rows = self.find_routing(folder, self.pick.task.value, self.of.value, question)
+        except InputError as error:
+            self.text.value += f"<p>{escape(str(error))}</p>"
+            rows = []
+        finally:
+            self.button.description = "route its tokens"
+        self.weights = pd.DataFrame(rows)
+        if rows:
+            self.weights["layer"] = self.weights["layer"].map(layer_names(self.weights["layer"]))
+            self.layer.options = [MEAN_LAYER, *dict.fromkeys(self.weights["layer"])]
+        self._draw()
+
+    def _draw(self) -> None:
+        if self.weights.empty:
+            nothing = pd.DataFrame(columns=["expert", "row", "column", "weight", "position", "token"])
+            self.patches.draw(figures.routing_map(nothing))
+            self.words.draw(figures.token_routing(nothing))
+            return
+        one = (
+            self.weights if self.layer.value == MEAN_LAYER else self.weights[self.weights["layer"] == self.layer.value]
+        )
+        mean = one.groupby(["expert", "position", "token"], as_index=False)["weight"].mean()
+        patches = one.dropna(subset="row").groupby(["expert", "row", "column"], as_index=False)["weight"].mean()
+        self.patches.draw(figures.routing_map(patches, f"ω of each image patch, {self.layer.value}"))
+        self.words.draw(figures.token_routing(mean[mean["token"] != ""], f"ω of each word, {self.layer.value}"))
+
+
+def embedded(file: Path) -> str:
+    """A picture as HTML that holds it."""
+    from base64 import b64encode
+
+    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(file.suffix.lower(), "png")
+    data = b64encode(file.read_bytes()).decode()
+    style = f"width:{SIDE};image-rendering:pixelated;margin-right:1em"
+    return f"<img alt='the picture of the question' style='{style}' src='data:image/{kind};base64,{data}'>"
