@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from same.runs import RunFolder, read_json
+from same.runs import RunFolder
+from same.sealed import read_json
 from workbench.plan import ROOT
 from workbench.store import VARIANTS, Store
 from workbench.trials import plain_runs, rows_and_age

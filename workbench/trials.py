@@ -18,7 +18,8 @@ import pandas as pd
 
 from same import metrics
 from same.errors import InputError
-from same.runs import RunFolder, canonical
+from same.runs import RunFolder
+from same.sealed import canonical
 from workbench.store import VARIANTS, Store
 
 SWITCHES: dict[str, tuple[str, Any]] = {

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from same.errors import InputError
+from same.sealed import write_json
 from tests.workbench.variants import BASE, ITEMS, write_variant
 from workbench import answers, results
 from workbench.store import Store
@@ -95,8 +96,6 @@ def test_ranks_agree_or_not() -> None:
 
 
 def test_a_kept_result_stands_in_where_a_method_has_no_run(store: Store, tmp_path: Path) -> None:
-    from same.runs import write_json
-
     folder = tmp_path / "mini-coin"
     folder.mkdir()
     scores = {"tasks": ["one", "two"], "variants": {"strict": [[0.5, None], [0.25, 0.75]]}}
@@ -107,3 +106,11 @@ def test_a_kept_result_stands_in_where_a_method_has_no_run(store: Store, tmp_pat
     assert set(table.loc[table["source"] == "kept", "method"]) == {"gem"}
     assert table.loc[table["method"] == "gem", "score"].tolist() == [0.25, 0.75, 0.5]
     assert json.loads((folder / "gem-0.json").read_text())["schema"] == results.SCHEMA
+
+
+def test_a_table_on_the_page_says_what_it_is_of_in_plain_letters() -> None:
+    written = results.html(pd.DataFrame({"mean": [0.123]}), "a < b", "see & read")
+    assert "a &lt; b" in written
+    assert "see &amp; read" in written
+    assert "<td>0.12</td>" in written
+    assert "<table" not in results.html(pd.DataFrame(), "nothing")

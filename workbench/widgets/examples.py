@@ -1,5 +1,6 @@
 """Test questions one by one: picture, question, reference, the answers before and after, where its tokens go."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -134,19 +135,16 @@ class _Browser:
             self.patches.draw(figures.routing_map(nothing))
             self.words.draw(figures.token_routing(nothing))
             return
-        one = (
-            self.weights if self.layer.value == MEAN_LAYER else self.weights[self.weights["layer"] == self.layer.value]
-        )
-        mean = one.groupby(["expert", "position", "token"], as_index=False)["weight"].mean()
-        patches = one.dropna(subset="row").groupby(["expert", "row", "column"], as_index=False)["weight"].mean()
+        chosen = (self.weights["layer"] == self.layer.value) | (self.layer.value == MEAN_LAYER)
+        one = self.weights[chosen]
+        mean = one.groupby(["expert", "position", "token"])["weight"].mean().reset_index()
+        patches = one.dropna(subset="row").groupby(["expert", "row", "column"])["weight"].mean().reset_index()
         self.patches.draw(figures.routing_map(patches, f"ω of each image patch, {self.layer.value}"))
         self.words.draw(figures.token_routing(mean[mean["token"] != ""], f"ω of each word, {self.layer.value}"))
 
 
 def embedded(file: Path) -> str:
     """A picture as HTML that holds it."""
-    from base64 import b64encode
-
     kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(file.suffix.lower(), "png")
     data = b64encode(file.read_bytes()).decode()
     style = f"width:{SIDE};image-rendering:pixelated;margin-right:1em"
