@@ -91,10 +91,9 @@ def test_examples_show_both_answers_and_route_on_demand(variants: Path, tmp_path
         return [patch, {**about, "position": 1, "token": "What", "row": None, "column": None}]
 
     made = explore("examples", variants, picture=lambda *_: tmp_path / "red.png", routing=routing)
-    control(made, "task").value = control(made, "task").options[0][1]
-    task = next(found for found in inside(made, ipywidgets.Dropdown) if found.description == "task")
-    task.value = "scienceqa"
+    assert "answer when the task was learned" in inside(made, ipywidgets.HTML)[2].value, "it shows one at once"
     stage = control(made, "after task")
+    stage.value = stage.options[0][1]
     stage.value = stage.options[-1][1]
     control(made, "show").value = "wrong in form alone"
     picture, text = inside(made, ipywidgets.HTML)[1:3]

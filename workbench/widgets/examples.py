@@ -65,7 +65,9 @@ class _Browser:
         names = self.store.tasks(self.pick.run.value)[: (self.pick.task.value or 0) + 1]
         if list(self.of.options) != names:
             self.of.options = names
-        self._load()
+            self.of.value = names[0]  # loads
+        else:
+            self._load()
 
     def _load(self) -> None:
         if self.of.value is None or self.pick.task.value is None:
