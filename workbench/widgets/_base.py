@@ -23,6 +23,8 @@ class Plot:
         """Show another figure."""
         self.widget.data = ()
         self.widget.layout = figure.layout
+        for name in ("annotations", "shapes"):  # what the new one has none of would stay in the page otherwise
+            self.widget.layout[name] = figure.layout[name] or ()
         self.widget.add_traces(figure.data)
 
 
