@@ -106,7 +106,6 @@ class Benchmark:
         builder: a key of `BUILDERS` for benchmarks drawn on this machine; None where the files must be there already.
         seed: seed of the builder.
         base_model: the model whose tuning data `seen_by_base` of the tasks is about.
-        listed: keys in the manifest's order, where the tasks stand in another one.
     """
 
     name: str
@@ -117,7 +116,6 @@ class Benchmark:
     base_model: str = ""
     sources: tuple[Source, ...] = ()
     note: str = ""
-    listed: tuple[str, ...] = ()
 
     def task(self, key: str) -> Task:
         """The task of this key.
@@ -150,21 +148,14 @@ class Benchmark:
         """The tasks' keys, in order."""
         return tuple(task.key for task in self.tasks)
 
-    @property
-    def as_listed(self) -> tuple[Task, ...]:
-        """The tasks in the manifest's order, which their files follow whatever the order of training."""
-        return tuple(map(self.task, self.listed or self.keys))
-
     def reordered(self, order: int) -> "Benchmark":
         """The same tasks in another order of training.
 
         Args:
             order: 0 for the manifest's; every other number draws a permutation of its own.
         """
-        if not order:
-            return self
-        tasks = random.Random(order).sample(self.as_listed, len(self.tasks))
-        return dataclasses.replace(self, tasks=tuple(tasks), listed=self.listed or self.keys)
+        tasks = random.Random(order).sample(self.tasks, len(self.tasks)) if order else self.tasks
+        return dataclasses.replace(self, tasks=tuple(tasks))
 
 
 def benchmark_names() -> list[str]:
@@ -208,7 +199,7 @@ class _Reader(YamlFile):
 
     def benchmark(self, content: Any) -> Benchmark:
         given = self.mapping(content, "the file")
-        self.known(given, Benchmark, "the file", but=("name", "listed"))
+        self.known(given, Benchmark, "the file", but=("name",))
         sources = self._sources(given.get("sources", {}))
         rows = given.get("tasks")
         if not isinstance(rows, list) or not rows:

@@ -28,7 +28,7 @@ def picture_of(run: RunFolder, task: str, question_id: str) -> Path | None:
         InputError: the run's benchmark, task or question is not there.
     """
     job = resolve(request_of(run))
-    image = _row(job.benchmark, task, question_id, prepare(job.benchmark, job.data_root, progress=False))["image"]
+    image = _row(job.benchmark, task, question_id, prepare(job.source, job.data_root, progress=False))["image"]
     return None if image is None else Path(image)
 
 
@@ -58,7 +58,7 @@ def token_routing(run: RunFolder, after: int, task: str, question_id: str) -> li
     session = _session(run.path)
     restore(session, run.snapshot(after))
     session.model.eval()
-    root = prepare(session.job.benchmark, session.job.data_root, progress=False)
+    root = prepare(session.job.source, session.job.data_root, progress=False)
     row = _row(session.job.benchmark, task, question_id, root)
     batch = send_to_device(session.collate_prompts([row]), session.processes.device)
     weights = _weights(session.model, lambda: session.model(**batch))

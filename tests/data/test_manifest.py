@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from same.data.manifest import SEEN, Benchmark, benchmark_names, load_benchmark
-from same.data.prepare import benchmark_folder
 from same.errors import InputError, ManifestError
 
 COIN = ("scienceqa", "textvqa", "imagenet", "gqa", "vizwiz", "grounding", "vqav2", "ocrvqa")
@@ -84,15 +83,13 @@ def test_only_a_builder_draws(manifest: Callable[[str], Path], given: str) -> No
         load_benchmark(path)
 
 
-def test_another_order_of_training_keeps_the_tasks_and_the_place_of_their_files() -> None:
+def test_another_order_of_training_has_the_same_tasks() -> None:
     benchmark = load_benchmark("mini-coin")
     assert benchmark.reordered(0) == benchmark
-    orders = {order: benchmark.reordered(order) for order in range(1, 6)}
-    assert len({found.keys for found in orders.values()} | {benchmark.keys}) == 6
-    for order, found in orders.items():
-        assert found.as_listed == benchmark.tasks
-        assert benchmark_folder(found) == benchmark_folder(benchmark)
-        assert found.reordered(order) == found, "an order is drawn from the manifest's, not from the last one"
+    orders = [benchmark.reordered(order) for order in range(1, 6)]
+    assert len({found.keys for found in orders} | {benchmark.keys}) == 6
+    assert all(set(found.tasks) == set(benchmark.tasks) for found in orders)
+    assert benchmark.reordered(3) == orders[2]
 
 
 def test_an_unknown_task_is_refused_with_the_choices(benchmark: Benchmark) -> None:
