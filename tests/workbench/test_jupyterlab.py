@@ -50,7 +50,7 @@ def laboratory(folder: Path) -> Iterator[str]:
 
 
 def test_a_slider_moved_in_jupyterlab_changes_the_figure(deep_runs: Path, tmp_path: Path) -> None:
-    code = f"from workbench.widgets import explore\nexplore('spectra', {str(deep_runs)!r})"
+    code = f"from workbench.widgets import explore\nexplore('protected', {str(deep_runs)!r})"
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     book.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
     nbformat.write(book, tmp_path / "explore.ipynb")

@@ -36,12 +36,12 @@ def test_a_folder_without_runs_is_answered_in_words(name: str, tmp_path: Path) -
 
 
 def test_an_unknown_widget_is_refused_with_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Unknown widget 'spectrum'\. Did you mean 'spectra'"):
-        explore("spectrum", tmp_path)
+    with pytest.raises(InputError, match=r"Unknown widget 'protect'\. Did you mean 'protected'"):
+        explore("protect", tmp_path)
 
 
 def test_spectra_follow_every_slider(deep_runs: Path) -> None:
-    made = explore("spectra", deep_runs)
+    made = explore("protected", deep_runs)
     kept, gains, left = figures_of(made)
     before = kept.layout.title.text, kept.data[0].name
     control(made, "δ").value = 0.5
@@ -60,7 +60,7 @@ def test_spectra_follow_every_slider(deep_runs: Path) -> None:
 
 
 def test_tau_says_how_many_rest(deep_runs: Path) -> None:
-    made = explore("activation", deep_runs)
+    made = explore("resting", deep_runs)
     said = next(text for text in inside(made, ipywidgets.HTML) if "would rest" in text.value)
     control(made, "τ").value = -1.0
     assert said.value.startswith("0 of ")

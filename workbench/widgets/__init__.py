@@ -1,7 +1,7 @@
 """Controls for notebooks, one file each: `explore(name, runs)` gives a widget that draws with `workbench.figures`.
 
 from workbench.widgets import explore
-explore("spectra", "../runs")
+explore("protected", "../runs")
 """
 
 from html import escape
