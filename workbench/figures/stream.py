@@ -51,7 +51,7 @@ def covariance_shift(shift: pd.DataFrame, title: str = "Shift of the covariance"
     high = 1.15 * max(float(shift["shift"].max()), 0.1)
     axes = {
         "xaxis": {"title": {"text": "window of the stream"}},
-        "yaxis": {"title": {"text": "1 − cosine with the windows before (0–1)"}, "range": [-0.02, high]},
+        "yaxis": {"title": {"text": "shift from the windows before (0–1)"}, "range": [-0.02, high]},
         "showlegend": True,
     }
     return go.Figure([limit, line, *dots], layout(title, 360, **axes))
