@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +19,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from same.errors import InputError, RunFailed
+from same.errors import InputError, RunFailed, SnapshotError
 from same.registry import choose
-from same.runs import runs_in
+from same.runs import RunFolder, runs_in
 from workbench.fleet import train_on
 from workbench.plan import Chain, Step, load_chain
 from workbench.report import mark_old, write_report
@@ -296,7 +296,7 @@ class Conductor:
 
     def _training(self, step: Step) -> str:
         """The newest word of the run that a step trains, if it trains one."""
-        folders = [run for run in runs_in(self.runs) if run.path.match(_pattern(step.parameters))]
+        folders = [run for run in runs_in(self.runs) if _trains(step, run)]
         times = {run.events_path.stat().st_mtime: run for run in folders if run.events_path.exists()}
         if not times or time.time() - max(times) > 2 * SAY_EVERY:
             return ""
@@ -320,9 +320,20 @@ class Conductor:
         self.running.clear()
 
 
-def _pattern(parameters: Mapping[str, Any]) -> str:
-    names = [str(parameters.get(name, "?*")) for name in ("benchmark", "method", "seed")]
-    return "{}/{}/{}-*".format(*names) if "method" in parameters else "none"
+def _trains(step: Step, run: RunFolder) -> bool:
+    """Whether a run is the one that a step trains, as far as its request says."""
+    given = {**step.defaults, **step.parameters}
+    names = [str(given.get(name, "?*")) for name in ("benchmark", "method", "seed")]
+    if "method" not in given or not run.path.match("{}/{}/{}-*".format(*names)):
+        return False
+    try:
+        request = run.config()["environment"].get("request", {})
+    except SnapshotError:  # it is being made
+        return False
+    asked = {name: request.get(name) for name in ("settings", "train_items", "test_items") if given.get(name)}
+    asked.setdefault("settings", request.get("settings", {}))
+    beside = {name: value for name, value in asked["settings"].items() if name != "checkpoint"}
+    return all({**asked, "settings": beside}[name] == (given.get(name) or {}) for name in asked)
 
 
 def _wait(process: "subprocess.Popen[str]") -> None:

@@ -34,9 +34,11 @@ def train_on(scheduler: str, steps: Iterable[Step], runs: Path, folder: Path) ->
         options = ["--grid", file, "--runs", runs, "--results", folder / "results", "--scheduler", scheduler]
         command = [sys.executable, "-m", "same.cli", "sweep", *map(str, options)]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        said = done.stderr.strip()
+        if done.returncode == BAD_INPUT:
+            raise InputError(said.splitlines()[-1].removeprefix("error: ") if said else f"{file} was refused.")
         if done.returncode:
-            kind = InputError if done.returncode == BAD_INPUT else RunFailed
-            raise kind(f"training {len(grid['runs'])} runs on {scheduler} failed: {done.stderr.strip()}")
+            raise RunFailed(f"training the runs of {file} on {scheduler} failed: {said}")
 
 
 def grids(steps: Iterable[Step]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -14,8 +15,9 @@ import yaml
 
 from same import registry
 from same.errors import InputError, RunFailed
+from same.runs import runs_in
 from workbench import plan
-from workbench.chain import reproduce
+from workbench.chain import _trains, reproduce
 from workbench.fleet import grids
 from workbench.plan import load_chain
 
@@ -269,6 +271,14 @@ def test_what_a_chain_trains_becomes_a_grid_of_each_size(tmp_path: Path) -> None
     assert (corner["method"], corner["benchmarks"], corner["seeds"]) == ("same", ["mini-coin"], [0])
     assert one["train_items"] == 800
     assert len(grids([*steps, *load_chain("quick", tmp_path).steps])) == 2
+
+
+def test_the_progress_beside_a_step_is_that_of_its_own_run(variants: Path) -> None:
+    [corner] = [step for step in load_chain("mini", variants).steps if step.name == "ablate-gain=none"]
+    of_its_size = replace(corner, parameters={**corner.parameters, "train_items": 64, "test_items": 0})
+    [found] = [run for run in runs_in(variants) if _trains(of_its_size, run)]
+    assert found.config()["environment"]["request"]["settings"] == {"gain": "none"}
+    assert not any(_trains(corner, run) for run in runs_in(variants)), "it trains 800 rows of each task"
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
