@@ -18,7 +18,7 @@ from same.errors import InputError, RunFailed
 from same.runs import runs_in
 from workbench import plan
 from workbench.chain import _trains, reproduce
-from workbench.fleet import grids
+from workbench.fleet import grids, train_on
 from workbench.plan import load_chain
 
 
@@ -271,6 +271,13 @@ def test_what_a_chain_trains_becomes_a_grid_of_each_size(tmp_path: Path) -> None
     assert (corner["method"], corner["benchmarks"], corner["seeds"]) == ("same", ["mini-coin"], [0])
     assert one["train_items"] == 800
     assert len(grids([*steps, *load_chain("quick", tmp_path).steps])) == 2
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_cannot_be_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="^--scheduler must be the address"):
+        train_on("nonsense", load_chain("quick", tmp_path).steps, tmp_path / "runs", tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_progress_beside_a_step_is_that_of_its_own_run(variants: Path) -> None:
