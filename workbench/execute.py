@@ -112,7 +112,8 @@ def main() -> None:
     threading.Thread(target=_stop_when_left, daemon=True).start()
     request = json.loads(sys.argv[1])
     try:
-        with FileLock(Path(request["output"]).with_suffix(".lock")):  # what a killed chain left may be ending still
+        copy = Path(request["output"])
+        with FileLock(copy.with_name(f".{copy.stem}.lock")):  # what a killed chain left may be ending still
             execute(**request)
     except papermill.PapermillExecutionError as error:
         where = f"In [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index + 1}"
