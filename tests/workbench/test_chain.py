@@ -275,7 +275,7 @@ def test_what_a_chain_trains_becomes_a_grid_of_each_size(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_scheduler_that_cannot_be_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="^--scheduler must be the address"):
+    with pytest.raises(InputError, match=r"^--scheduler must be the address"):
         train_on("nonsense", load_chain("quick", tmp_path).steps, tmp_path / "runs", tmp_path)
     assert not (tmp_path / "runs").exists()
 
