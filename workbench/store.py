@@ -80,25 +80,6 @@ class Store:
         """The name of a run from its folder."""
         return Path(path).resolve().relative_to(self.runs.resolve()).as_posix()
 
-    def newest(self, benchmark: str, methods: Sequence[str], seed: int = 0) -> list[str]:
-        """The run of each method that finished a task last.
-
-        Raises:
-            InputError: a method has no run with a finished task.
-        """
-        table = self.overview()
-        table = table[(table["benchmark"] == benchmark) & (table["seed"] == str(seed)) & (table["tasks"] > 0)]
-        found = []
-        for method in methods:
-            runs = [self.folder(run) for run in table["run"][table["method"] == method]]
-            if not runs:
-                raise InputError(
-                    f"{self.runs} must hold a run of {method} on {benchmark} with seed {seed} and a finished task. "
-                    f"Train it with 10_train or `same train`. Methods there: {', '.join(table['method']) or 'none'}."
-                )
-            found.append(self.name(max(runs, key=lambda run: run.events_path.stat().st_mtime).path))
-        return found
-
     def tasks(self, run: str) -> list[str]:
         """Keys of the benchmark's tasks, in order."""
         return list(self.folder(run).scores()["tasks"])

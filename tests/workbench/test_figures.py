@@ -12,13 +12,14 @@ from tests.workbench.drawn import drawn_variants
 from workbench import figures
 from workbench.figures._style import DARK, OKABE_ITO, dress, marks
 from workbench.store import Store, at_layer, overlap
+from workbench.trials import plain
 
 DRAWABLE = {"bar", "heatmap", "scatter"}  # drawn alike by the plotly.js of notebooks and of Panel
 
 
 def drawn(runs: Path) -> dict[str, go.Figure]:
     store = Store(runs)
-    names = store.newest("mini-coin", ["moelora", "same"])
+    names = plain(store, "mini-coin", ["moelora", "same"])
     routing = store.routing(names)
     moved = overlap(routing)
     tables = {
@@ -78,7 +79,7 @@ def test_stacked_bars_sum_to_one(pictures: dict[str, go.Figure]) -> None:
 
 def test_stages_are_named_from_1_on_axes_and_under_the_pointer(runs: Path) -> None:
     store = Store(runs)
-    routing = store.routing(store.newest("mini-coin", ["same"]), probe=3)
+    routing = store.routing(plain(store, "mini-coin", ["same"]), probe=3)
     moved = overlap(routing)
     tables = at_layer(routing), at_layer(moved)
     for figure in (figures.expert_distribution(*tables), figures.overlap_curve(moved), figures.overlap_heatmap(moved)):

@@ -13,13 +13,14 @@ from workbench import figures
 from workbench.plan import Chain, Step
 from workbench.report import PLOTLY, write_report
 from workbench.store import Store
+from workbench.trials import plain
 
 
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of one step whose notebook printed, drew and failed."""
     store = Store(runs)
-    figure = json.loads(figures.score_matrix(store.scores(store.newest("mini-coin", ["same"])[0])).to_json())
+    figure = json.loads(figures.score_matrix(store.scores(plain(store, "mini-coin", ["same"])[0])).to_json())
     table = "<table><tr><td>0.5</td></tr></table>"
     outputs = [
         new_output("stream", name="stdout", text="1 < 2\n"),

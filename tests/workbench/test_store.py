@@ -11,6 +11,7 @@ from same.errors import InputError
 from same.maths import drift
 from tests.workbench.synthetic import EXPERTS, LAYERS, TASKS, write_run
 from workbench.store import Store, at_layer, layer_names, overlap
+from workbench.trials import plain
 
 
 def test_overview_has_a_row_a_run_and_the_shortest_label_that_tells_them_apart(runs: Path) -> None:
@@ -35,14 +36,14 @@ def test_a_damaged_run_shows_as_damaged_and_the_others_work(tmp_path: Path) -> N
 
 
 def test_scores_hold_the_zero_shot_row_and_the_lower_triangle(runs: Path) -> None:
-    scores = Store(runs).scores(Store(runs).newest("mini-coin", ["lora"])[0])
+    scores = Store(runs).scores(plain(Store(runs), "mini-coin", ["lora"])[0])
     assert scores["after"].value_counts().to_dict() == {-1: 8, 2: 3, 1: 2, 0: 1}
     assert list(scores["task"][:8]) == list(TASKS)
 
 
 def test_overlap_and_divergence_are_those_of_the_library(runs: Path) -> None:
     store = Store(runs)
-    routing = store.routing(store.newest("mini-coin", ["moelora"]))
+    routing = store.routing(plain(store, "mini-coin", ["moelora"]))
     assert len(routing) == len(TASKS) * len(LAYERS) * EXPERTS
     table = overlap(routing)
     for (layer, after), row in table.set_index(["layer", "after"]).iterrows():
@@ -54,7 +55,7 @@ def test_overlap_and_divergence_are_those_of_the_library(runs: Path) -> None:
 
 def test_a_later_task_is_compared_with_its_own_first_stage(runs: Path) -> None:
     store = Store(runs)
-    table = overlap(store.routing(store.newest("mini-coin", ["same"]), probe=3))
+    table = overlap(store.routing(plain(store, "mini-coin", ["same"]), probe=3))
     assert table["after"].min() == 3
     np.testing.assert_allclose(table.loc[table["after"] == 3, "overlap"], 1)
 
@@ -67,7 +68,7 @@ def test_layer_names_keep_only_what_differs() -> None:
 
 def test_the_mean_over_layers_is_a_distribution(runs: Path) -> None:
     store = Store(runs)
-    mean = at_layer(store.routing(store.newest("mini-coin", ["same"])))
+    mean = at_layer(store.routing(plain(store, "mini-coin", ["same"])))
     np.testing.assert_allclose(mean.groupby("after")["weight"].sum(), 1)
 
 
@@ -81,6 +82,6 @@ def test_what_is_missing_is_said(tmp_path: Path, runs: Path) -> None:
     with pytest.raises(InputError, match="must exist"):
         Store(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"zero_shot.*Methods there: lora, moelora, same"):
-        Store(runs).newest("mini-coin", ["zero_shot"])
+        plain(Store(runs), "mini-coin", ["zero_shot"])
     assert Store(tmp_path).overview().empty
     assert isinstance(Store(tmp_path).metrics([]), pd.DataFrame)

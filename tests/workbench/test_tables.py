@@ -12,6 +12,7 @@ from tests.workbench import deep
 from workbench import tables
 from workbench.formulas import Rules
 from workbench.store import Store
+from workbench.trials import plain
 
 LAST = len(deep.TASKS) - 1
 
@@ -130,7 +131,7 @@ def test_steps_and_times_come_from_the_events(store: Store, names: list[str]) ->
 
 def test_runs_that_kept_less_have_empty_tables(runs: Path) -> None:
     store = Store(runs)
-    run = store.newest("mini-coin", ["moelora"])[0]
+    run = plain(store, "mini-coin", ["moelora"])[0]
     assert tables.inputs(store, run) == []
     assert tables.spectra(store, run, 0).empty
     assert tables.ranks(store, run, 0.9).empty
