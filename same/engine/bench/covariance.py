@@ -41,7 +41,7 @@ class Config:
 
     widths: tuple[tuple[int, int], ...] = ((4096, 11008), (11008, 4096))
     tokens: int = 2_048
-    updates: int = 8
+    updates: int = 24
     repeats: int = 5
     dtype: str = "bf16"
 
