@@ -158,10 +158,14 @@ def test_a_refreshed_geometry_starts_new_coordinates_and_keeps_the_moments(begun
     assert largest_gap(copies(method), weights) < 1e-12
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.05])
 @pytest.mark.parametrize("frozen_forward", ["skip", "keep"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_optimisers_state_of_a_resting_expert_does_not_move(optimizer, frozen_forward, begun, train):
-    method = begun("same", frozen_forward=frozen_forward, freeze_threshold=0.9, freeze_warmup=0.0, freeze_every=2)
+@pytest.mark.parametrize("name", ["same", "same_plus"])
+def test_the_optimisers_state_of_a_resting_expert_does_not_move(name, optimizer, frozen_forward, clip, begun, train):
+    """Neither by weight decay nor momentum, nor by the clipping of everyone's gradients."""
+    method = begun(name, frozen_forward=frozen_forward, freeze_threshold=0.9, freeze_warmup=0.0, freeze_every=2)
+    clip_first(method, clip, method.before_step)
     made, history = [], []
 
     def make(these):
