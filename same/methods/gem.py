@@ -7,8 +7,9 @@ gradient that has none: with v ≥ 0 the solution of the dual
 
 a non-negative least-squares problem in the factor of GGᵀ, which SciPy solves.
 
-Source: Lopez-Paz and Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017, Eqs. 11–13; as in their
-code the margin is added to v. Gradients are divided by g's length before, so that the margin has no unit.
+Source: Lopez-Paz and Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017, Eqs. 11–13; the margin
+is added to the solution, as the paper has it, where their code solves for v ≥ margin. Gradients are divided by g's
+length before, so that the margin has no unit.
 
 Logged: `projected`, the share of the steps so far in the task that were projected.
 """
