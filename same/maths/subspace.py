@@ -36,6 +36,25 @@ def grow_basis(basis: Float[Tensor, "d k"] | None, spectrum: Spectrum, threshold
     return added if basis is None else torch.cat([basis.to(added), added], 1)
 
 
+def extend_basis(basis: Float[Tensor, "d k"] | None, vectors: Float[Tensor, "d n"]) -> Float[Tensor, "d l"]:
+    """The orthonormal basis with what some vectors span outside of it; vectors that repeat one another add nothing.
+
+    Args:
+        basis: its columns stay as they are; None for none.
+        vectors: as columns.
+    """
+    outside = vectors.double()
+    largest = outside.square().sum(0).max()
+    if basis is not None:
+        held = basis.double()
+        for _ in range(2):  # the second time for what rounding left
+            outside = outside - held @ (held.T @ outside)
+    energies, mixes = torch.linalg.eigh(outside.T @ outside)
+    kept = energies > 1e-8 * largest
+    added = (outside @ (mixes[:, kept] / energies[kept].sqrt())).to(vectors.dtype).contiguous()
+    return added if basis is None else torch.cat([basis, added], 1)
+
+
 def without_directions(rows: Float[Tensor, "n d"], basis: Float[Tensor, "d k"]) -> Float[Tensor, "n d"]:
     """ΔA ← ΔA (I − M Mᵀ) for an orthonormal basis M."""
     return rows - (rows @ basis) @ basis.T

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from same.errors import InputError, SnapshotError
+from same.maths.subspace import extend_basis
 from same.methods._base import Needs, Step, TaskContext
 from same.methods._lora import LoraConfig, LoraMethod
 from same.methods._memory import flat, gradients_of, set_gradients_
@@ -68,8 +69,7 @@ class Ogd(LoraMethod):
             said = logits.gather(1, targets[:, None]).sum()
             found[place] = flat(torch.autograd.grad(said, parameters, allow_unused=True), parameters)
         task.reduce(found)
-        kept = found.T if self.basis is None else torch.cat([self.basis, found.T], 1)
-        self.basis = torch.linalg.qr(kept).Q.contiguous()
+        self.basis = extend_basis(self.basis, found.T)
 
     def needs(self) -> Needs:
         size = 4 * self.config.directions * sum(map(torch.numel, self.weights.values()))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from same.maths.covariance import CovarianceTracker
-from same.maths.subspace import grow_basis, without_directions
+from same.maths.subspace import extend_basis, grow_basis, without_directions
 
 
 def spectrum_of(rows):
@@ -41,6 +41,18 @@ def test_a_basis_grows_by_what_new_inputs_have_outside_of_it(threshold):
     for rows in (old, new):
         assert (rows @ grown).square().sum() / rows.square().sum() >= threshold * (1 - 1e-9)
     assert grow_basis(grown, spectrum_of(new), threshold).shape == grown.shape
+
+
+def test_a_basis_holds_what_vectors_span_and_nothing_for_those_that_repeat():
+    first, second = draw(20, 3, 4), draw(20, 2, 5)
+    basis = extend_basis(None, first[:, [0, 1, 0, 2, 1]])
+    grown = extend_basis(basis, torch.cat([second, first[:, :2], 0 * second], 1))
+    assert (basis.shape[1], grown.shape[1]) == (3, 5)
+    assert torch.equal(grown[:, :3], basis)
+    torch.testing.assert_close(grown.T @ grown, torch.eye(5, dtype=torch.float64))
+    for vectors in (first, second):
+        torch.testing.assert_close(grown @ (grown.T @ vectors), vectors)
+    assert extend_basis(None, torch.zeros(4, 2)).shape == (4, 0)
 
 
 def test_what_is_left_of_a_change_does_not_act_on_the_directions():
