@@ -129,7 +129,7 @@ class TaskTrainer:
         key = session.job.benchmark.tasks[self.index].key
         total = len(session.job.benchmark.tasks)
         processes = session.processes
-        place = (processes.reduce, processes.rank, processes.count)
+        place = (processes.reduce, processes.rank, processes.count, self.config.gradient_accumulation)
         task = TaskContext(self.index, key, total, self.steps, *place, SessionExamples(session))
         set_seed((session.job.request.seed * SEED_STRIDE + self.index) % SEEDS)
         method.begin_task(task)

@@ -87,6 +87,7 @@ class TaskContext:
         reduce: sums a tensor over all processes, in place; every process must call it in the same order.
         rank: this process's number among those, from 0.
         world: how many they are.
+        parts: batches of this process in one optimiser step.
         examples: training rows of this and earlier tasks.
     """
 
@@ -97,6 +98,7 @@ class TaskContext:
     reduce: Reduce = reduce_nothing
     rank: int = 0
     world: int = 1
+    parts: int = 1
     examples: Examples | None = None
 
     @property
@@ -194,6 +196,7 @@ class Method:
     shardable: ClassVar[bool] = False  # True: its moments work on parameters that are cut by rows over processes
     task_id_at_inference: ClassVar[bool] = False  # True: it is told whose questions it answers (an upper reference)
     parity: ClassVar[str] = ""  # the method that it equals bit for bit on a run's first task
+    weighs_rows: ClassVar[bool] = False  # True: weighs what is added for each row of a batch, which a layer must read
     rate: ClassVar[float] = 1.0  # times the run's learning rate, where a method's parameters are of another kind
     budget_reason: ClassVar[str] = ""  # why its trainable parameters differ from the experts' by more than 2 %
     Config: ClassVar[type[MethodConfig]] = MethodConfig

@@ -46,11 +46,11 @@ class Replay(MemoryMethod):
 
     def _mixed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for place, batch in enumerate(batches):
-            yield self.task.rows.batch([self._instead(place, row) for row in batch[ROWS].tolist()])
+            yield self.task.rows.batch([self._instead(place // self.task.parts, row) for row in batch[ROWS].tolist()])
 
-    def _instead(self, place: int, row: int) -> Reference:
-        """A row, or an old one: by the seed, the batch's place and the row alone, on whichever process it is."""
-        chance = np.random.default_rng([self.seed, place, row])
+    def _instead(self, step: int, row: int) -> Reference:
+        """A row, or an old one: by the seed, the step and the row alone, on whichever process and in whichever part."""
+        chance = np.random.default_rng([self.seed, step, row])
         if chance.random() >= self.config.share:
             return self.task.index, row
         task, old = self.memory.rows[chance.integers(len(self.memory.rows))]

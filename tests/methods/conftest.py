@@ -78,7 +78,7 @@ def train(make_batch) -> Callable[..., None]:
         end: bool = True,
     ) -> None:
         place = (reduce, rank if world > 1 else 0, world)
-        task = TaskContext(index, f"task{index}", 3, steps, *place, InMemory(method, make_batch, steps))
+        task = TaskContext(index, f"task{index}", 3, steps, *place, examples=InMemory(method, make_batch, steps))
         torch.manual_seed(index)
         method.begin_task(task)
         parameters = [p for p in method.model.parameters() if p.requires_grad]

@@ -1,9 +1,12 @@
 """Memories and the gradients that are compared with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from same.methods._base import ROWS
 from same.methods._memory import Reservoir, gradients_of, loss_gradient
 from same.methods.gem import nearest
 from tests.methods.conftest import InMemory
@@ -96,6 +99,21 @@ def test_ogd_leaves_nothing_along_old_gradients(second_task):
     for before, after in seen:
         assert (old.T @ after).norm() < 1e-5 * before.norm()
         assert not torch.equal(before, after)
+
+
+def test_which_rows_are_replayed_does_not_depend_on_how_a_batch_is_cut(make_method, train):
+    found = []
+    for parts in (1, 2):
+        method, drawn = make_method("replay", share=0.5), []
+        train(method, 0)
+        method.begin_task(replace(method.task, index=1, parts=parts))
+        method.task.examples.batch = drawn.extend  # ours to watch: these rows need no tokens
+        rows = [torch.arange(6 * step, 6 * step + 6) for step in range(4)]
+        cut = [part for step in rows for part in step.chunk(parts)]
+        list(method.batches([{ROWS: part} for part in cut]))
+        found.append(drawn)
+    assert found[0] == found[1]
+    assert {task for task, _ in found[0]} == {0, 1}
 
 
 def test_the_memorys_gradient_is_that_of_its_mean_loss_over_all_processes(make_method, train, make_batch):
