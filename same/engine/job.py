@@ -256,7 +256,14 @@ def resolve(request: Request) -> Job:
         )
     check_strategy(request, method, method_config)
     _check_cut(request, train)
-    packed = backbone.layout(backbone_config).packed
+    layout = backbone.layout(backbone_config)
+    pictures = [name for name, group in layout.groups.items() if not group.padded]
+    if method.weighs_rows and pictures:
+        raise InputError(
+            f"targets must read the rows of a batch for {request.method}, which weighs each row by its features; "
+            f"{', '.join(pictures)} read its pictures. Leave these out of targets."
+        )
+    packed = layout.packed
     if packed and getattr(method_config, "routing", "token") == "sample":
         raise InputError(
             "routing=sample must have targets that read each sample by itself; backbone "

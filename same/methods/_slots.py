@@ -70,6 +70,8 @@ class SlotMethod(LoraMethod):
 class WeighedLora(LoraMethod):
     """One LoRA whose rank-one parts are weighed for each row of a batch."""
 
+    weighs_rows = True
+
     def attach(self, model: nn.Module, backbone: Layout) -> nn.Module:
         attached = super().attach(model, backbone)
         self._weights: dict[str, Tensor] = {}  # layer -> [rows or 1, R]

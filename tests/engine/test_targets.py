@@ -100,6 +100,13 @@ def test_the_groups_decide_the_fingerprint_and_their_order_does_not(ask, tmp_pat
     assert place("ffn") == resolve(ask(tmp_path)).folder.path
 
 
+@pytest.mark.parametrize("method", ["hide", "disco", "smolora", "clmoe"])
+def test_methods_that_weigh_rows_refuse_layers_that_read_pictures(ask, tmp_path, method):
+    with pytest.raises(InputError, match=f"targets must read the rows of a batch for {method}.*; vision_ffn read"):
+        resolve(ask(tmp_path, method, targets="ffn,vision_ffn"))
+    assert resolve(ask(tmp_path, method, targets="ffn,attention"))
+
+
 @pytest.mark.parametrize("targets", ["projector", "", []])
 def test_a_group_that_does_not_exist_names_the_choices(ask, tmp_path, targets):
     with pytest.raises(InputError, match="ffn, attention, vision_ffn, vision_attention"):
