@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from same.data.styles import diversify
 from same.errors import InputError, SnapshotError
-from same.methods._base import Batch, Layout, TaskContext
+from same.methods._base import Batch, Layout, Needs, TaskContext
 from same.methods._lora import LoraConfig, LoraMethod
 
 Factors = tuple[Tensor, Tensor]
@@ -110,6 +110,12 @@ class Sefe(LoraMethod):
 
     def merged(self) -> frozenset[str]:
         return frozenset(f"{name}.base_layer.weight" for name in self.layers) if self.past else frozenset()
+
+    def needs(self) -> Needs:
+        """Masks, the weights as they were before the first merge, and a task's factors."""
+        bases = [layer.get_base_layer().weight for layer in self.layers.values()]
+        factors = sum(weight.nbytes for weight in self.weights.values())
+        return Needs(device=sum(base.nbytes + base.numel() for base in bases) + factors, snapshot=factors)
 
     def step_metrics(self) -> dict[str, Any]:
         return {} if self._penalty is None else {"penalty": float(self._penalty)}
