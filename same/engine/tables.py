@@ -11,11 +11,13 @@ from typing import Any
 
 from same.errors import InputError
 from same.metrics import FORMULAS, NAMES, READINGS
-from same.runs import differences
+from same.runs import differences, fingerprint
 
 Result = Mapping[str, Any]
 TOLERANCE = 0.02
 """Share by which trainable parameters may differ before a table says why."""
+TRAINING = ("optimizer", "precision", "warmup_ratio", "weight_decay", "clip")
+"""Settings of training that change a result: a table says where they differ."""
 REFERENCE = "moelora"
 """The method whose samples and batch the others are matched to; parameters are to those of its default size."""
 SHOWN = ("last", "mean", "learning", "bwt", "forgetting", "fwt")
@@ -42,6 +44,7 @@ class Row:
     Args:
         tag: of the variant, "" for the plain one.
         given: the settings that the grid gave it.
+        training: all settings of training.
         metrics: by name, those of `same.metrics`.
         final: by task, the score after the last task.
         budget, cost: as in a results file; cost is the mean over seeds.
@@ -53,7 +56,7 @@ class Row:
     title: str
     seeds: tuple[int, ...]
     given: Mapping[str, Any]
-    learning_rate: float
+    training: Mapping[str, Any]
     metrics: Mapping[str, Number | None]
     final: Mapping[str, Number | None]
     budget: Mapping[str, int]
@@ -68,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The runs on one benchmark under one protocol: the same rows, test rows and backbone."""
+    """The runs on one benchmark under one protocol: the same tasks, rows, test rows, backbone and adapted layers."""
 
     benchmark: str
     protocol: Mapping[str, Any]
@@ -102,13 +105,15 @@ def make_tables(results: Iterable[tuple[Path, Result]], reading: str = "strict")
     """Group results by benchmark and protocol, then by method and tag.
 
     Raises:
-        InputError: two seeds of one row have other settings besides; names the files and what differs.
+        InputError: two seeds of one row have other settings besides, or one seed has two files; names the files and
+            what differs.
     """
     groups: dict[str, dict[str, list[tuple[Path, Result]]]] = {}
     protocols: dict[str, Mapping[str, Any]] = {}
     for path, result in results:
         protocol = _protocol(result)
-        key = f"{result['benchmark']} {protocol}"
+        tasks = fingerprint({"tasks": result["settings"]["tasks"]})
+        key = f"{result['benchmark']} {tasks} {protocol}"
         protocols[key] = protocol
         label = f"{result['method']}@{result['tag']}"
         groups.setdefault(key, {}).setdefault(label, []).append((path, result))
@@ -119,7 +124,10 @@ def _protocol(result: Result) -> dict[str, Any]:
     settings = result["settings"]
     names = ("data", "train_items", "test_items", "validation_items")
     found = {name: settings[name] for name in names if settings.get(name) is not None}
-    return {**found, "backbone": f"{settings['backbone']['name']} {settings['backbone']['digest']}"}
+    backbone = dict(settings["backbone"])
+    model = f"{backbone.pop('name')} {backbone.pop('digest')}"
+    rest = {name: " ".join(value) if isinstance(value, list) else value for name, value in backbone.items()}
+    return {**found, "backbone": model, **rest}
 
 
 def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Result]]], reading: str) -> Table:
@@ -129,17 +137,23 @@ def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Res
     rows = [_row([result for _, result in group], reading) for group in found]
     reference = next((row for row in rows if row.label == REFERENCE), None)
     if reference is not None:
-        reasons = [group[0][1]["budget_reason"] for group in found]
         rows = [
-            dataclasses.replace(row, why=_why(row, reference, reason))
-            for row, reason in zip(rows, reasons, strict=True)
+            dataclasses.replace(row, why=_why(row, reference, group[0][1]["budget_reason"]))
+            for row, group in zip(rows, found, strict=True)
         ]
     return Table(first["benchmark"], protocol, reading, tuple(first["scores"]["tasks"]), tuple(rows))
 
 
 def _check_settings(group: Sequence[tuple[Path, Result]]) -> None:
     (path, first), *others = group
+    known = {first["seed"]: path}
     for other, result in others:
+        if result["seed"] in known:
+            raise InputError(
+                f"{known[result['seed']]} and {other} must be of different seeds; both are of {result['seed']}. "
+                "Delete one of them."
+            )
+        known[result["seed"]] = other
         ours, theirs = ({**found["settings"], "seed": None} for found in (first, result))
         changed = differences(ours, theirs)
         if changed:
@@ -160,7 +174,7 @@ def _row(group: Sequence[Result], reading: str) -> Row:
         title=first["title"],
         seeds=tuple(sorted(result["seed"] for result in group)),
         given=first["given"],
-        learning_rate=first["settings"]["train"]["learning_rate"],
+        training=first["settings"]["train"],
         metrics={name: Number.of(result["metrics"][name][reading] for result in group) for name in NAMES},
         final={task: Number.of(row[index] for row in last) for index, task in enumerate(tasks)},
         budget=first["budget"],
@@ -179,6 +193,9 @@ def _why(row: Row, reference: Row, reason: str) -> str:
     for name in ("samples", "global_batch"):
         if mine[name] != theirs[name]:
             said.append(f"{name.replace('_', ' ')} {mine[name]:,} instead of {theirs[name]:,}")
+    for name in TRAINING:
+        if row.training.get(name) != reference.training.get(name):
+            said.append(f"{name} {row.training.get(name)} instead of {reference.training.get(name)}")
     return "; ".join(said)
 
 
@@ -217,7 +234,7 @@ def _main(row: Row) -> list[Any]:
     counts = [f"{budget[name]:,}" for name in ("trainable_parameters", "samples", "global_batch")]
     costs = [_whole(cost[name]) for name in ("train_seconds", "evaluate_seconds", "peak_memory_mb")]
     numbers = [_cell(row.metrics[name]) for name in SHOWN]
-    return [row.label, len(row.seeds), *numbers, f"{row.learning_rate:g}", *counts, *costs]
+    return [row.label, len(row.seeds), *numbers, f"{row.training['learning_rate']:g}", *counts, *costs]
 
 
 def _cell(number: Number | None) -> str:
@@ -262,7 +279,12 @@ def as_csv(tables: Sequence[Table]) -> str:
 
 def _flat(table: Table, row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {"benchmark": table.benchmark, "reading": table.reading, **table.protocol}
-    found |= {"method": row.method, "tag": row.tag, "seeds": len(row.seeds), "learning_rate": row.learning_rate}
+    found |= {
+        "method": row.method,
+        "tag": row.tag,
+        "seeds": len(row.seeds),
+        "learning_rate": row.training["learning_rate"],
+    }
     for name, number in {**row.metrics, **row.final}.items():
         found[name], found[f"{name}_sd"] = (number.mean, number.sd) if number else (None, None)
     return {**found, **row.budget, **row.cost, "why": row.why}

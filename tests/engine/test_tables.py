@@ -31,8 +31,8 @@ def result(method, seed, rows, tag="", parameters=1000, samples=60, rate=0.001, 
         "title": method.upper(),
         "budget_reason": "it has its reasons" if parameters > 1000 else "",
         "given": {},
-        "settings": {"data": "d0", "train_items": 30, "backbone": {"name": "tiny", "digest": "b0"}, "train": train}
-        | {"seed": seed},
+        "settings": {"data": "d0", "tasks": [{"key": task} for task in tasks], "train_items": 30, "train": train}
+        | {"backbone": {"name": "tiny", "digest": "b0", "targets": ["ffn"]}, "seed": seed},
         "scores": scores,
         "metrics": summarise(scores),
         "budget": {"trainable_parameters": parameters, "experts_parameters": 1000, "samples": samples, "steps": 15}
@@ -48,7 +48,7 @@ STRONG = result("moelora", 0, [[0.4, None], [0.4, 0.4]], tag="rate=0.0001", rate
 GOLDEN = """
 ### mini-coin
 
-Reading: strict. Protocol: data d0, train items 30, backbone tiny b0.
+Reading: strict. Protocol: data d0, train items 30, backbone tiny b0, targets ffn.
 
 | method | seeds | last | mean | learning | bwt | forgetting | fwt | rate | parameters | samples | batch | train s | evaluate s | MB |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -108,12 +108,32 @@ def test_seeds_that_differ_in_more_than_the_seed_are_refused(folder):
         make_tables(read_results(folder))
 
 
-def test_another_protocol_has_a_table_of_its_own(folder):
-    other = result("lora", 0, [[0.6, None], [0.2, 0.8]])
-    other["settings"]["train_items"] = 99
-    write_json(folder / "mini-coin/lora-0.json", other)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"train_items": 99},
+        {"tasks": [{"key": "one"}]},
+        {"backbone": {"name": "tiny", "digest": "b0", "targets": ["ffn", "attention"]}},
+    ],
+)
+def test_another_protocol_has_a_table_of_its_own(other, folder):
+    apart = result("lora", 0, [[0.6, None], [0.2, 0.8]])
+    apart["settings"] |= other
+    write_json(folder / "mini-coin/lora-0.json", apart)
     tables = make_tables(read_results(folder))
-    assert sorted(table.protocol["train_items"] for table in tables) == [30, 99]
+    assert sorted([row.label for row in table.main] for table in tables) == [["big", "moelora"], ["lora"]]
+
+
+def test_two_files_of_one_seed_are_not_counted_as_two_seeds(folder):
+    write_json(folder / "mini-coin/copy-0.json", MOELORA[0])
+    with pytest.raises(InputError, match=r"copy-0\.json and .*moelora@-0\.json must be of different seeds"):
+        make_tables(read_results(folder))
+
+
+def test_another_way_of_training_is_named(folder):
+    write_json(folder / "mini-coin/lora-0.json", result("lora", 0, [[0.6, None], [0.2, 0.8]], clip=0.5))
+    (table,) = make_tables(read_results(folder))
+    assert {row.label: row.why for row in table.main}["lora"] == "clip 0.5 instead of None"
 
 
 def test_csv_and_json_hold_means_and_deviations_of_every_row(folder):
