@@ -277,14 +277,11 @@ class _Reader(YamlFile):
             if file.checkpoint:
                 settings["checkpoint"] = file.checkpoint
             same_names = ("processes", "backbone", "train_items", "test_items", "strategy", "data_root", "tasks")
-            request = Request(
-                benchmark,
-                run.method,
-                seed,
-                runs=str(runs.absolute()),
-                settings=settings,
-                **{name: getattr(file, name) for name in same_names},
-            )
+            given = {name: getattr(file, name) for name in same_names}
+            try:
+                request = Request(benchmark, run.method, seed, runs=str(runs.absolute()), settings=settings, **given)
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from error
             yield Cell(request, run.tag)
 
     def _place(self, file: _File, run: _Run, benchmark: str, seed: int, index: int) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ def _without_choice(grid: Grid, cells: Sequence[Cell], state: State) -> None:
     known = {cell.name for cell in cells}
     for cell in grid.cells:
         if cell.name not in known:
-            state.failed[cell.name] = "not started: every run to choose its settings by failed"
+            state.failed[cell.name] = "not started: no setting was chosen, as runs to choose by failed"
 
 
 @dataclass

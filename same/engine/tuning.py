@@ -9,6 +9,7 @@ from same.engine.grid import Cell, Grid, Tune
 from same.engine.job import environment
 from same.engine.record import is_finished
 from same.engine.results import REMEDY, SCHEMA, TUNING
+from same.errors import RunFailed
 from same.metrics import summarise
 from same.sealed import read_json, write_json
 
@@ -70,10 +71,14 @@ def _fingerprints(cells: Mapping[float, Cell]) -> Iterator[str]:
 def decide(found: Candidates, tune: Tune, path: Path) -> None:
     """Choose each method's value by its finished runs, and keep the choice beside those made before.
 
-    A method with an unfinished run is left open; one whose runs all failed has no choice.
+    A run that diverged has no score. A method with a run that ended otherwise is left open, to be asked for again; one
+    whose runs all diverged has no choice.
     """
     choices = read_choices(path)
     for method, cells in found.items():
+        choices.pop(method, None)  # made by other runs
+        if not all(is_finished(cell) or _diverged(cell) for cell in cells.values()):
+            continue
         scores = {value: _score(cell, tune) for value, cell in cells.items()}
         best = choose({value: score for value, score in scores.items() if score is not None})
         if best is not None:
@@ -81,8 +86,15 @@ def decide(found: Candidates, tune: Tune, path: Path) -> None:
             choices[method] = {"chosen": best, "scores": kept, "fingerprints": list(_fingerprints(cells))}
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {key: value for key, value in dataclasses.asdict(tune).items() if key != "values"}
+    about["benchmark"] = Path(tune.benchmark).stem  # no path of this machine
     content = {**about, "values": list(tune.values), "methods": dict(sorted(choices.items()))}
     write_json(path, {**content, "environment": environment()}, SCHEMA)
+
+
+def _diverged(cell: Cell) -> bool:
+    """Whether a run ended because its loss did not stay finite, as it would again."""
+    ends = [event for event in cell.job.folder.events() if event["kind"] in ("start", "failed")]
+    return bool(ends) and ends[-1].get("error", "").startswith(f"{RunFailed.__name__}:")
 
 
 def choose(scores: Mapping[float, float]) -> float | None:

@@ -76,6 +76,7 @@ def test_a_run_takes_what_it_leaves_out_from_its_method_and_from_the_file(load):
         ({"tune": {"values": []}}, ["tune.values", "at least one"]),
         ({"tune": {"values": [0.1], "metric": "accuracy"}}, ["tune.metric", "accuracy", "last, mean"]),
         ({"methods": [], "seeds": [0]}, ["the file.methods"]),
+        ({"seeds": [-1]}, ["grid.yaml: seed must be", "-1"]),
     ],
 )
 def test_a_wrong_grid_names_the_file_the_key_and_the_choices(load, content, said, tmp_path):
@@ -143,6 +144,24 @@ def test_a_choice_is_kept_used_and_not_asked_for_again(load, tmp_path):
     assert trained.tuning is not None
     assert trained.tuning["scores"] == {"0.1": 0.1, "0.2": 0.2}
     assert untrained.tuning is None
+
+
+def test_a_method_with_a_run_that_did_not_end_is_asked_for_again(load, tmp_path):
+    grid = load(methods=["lora"], seeds=[0], tune={"values": [0.1, 0.2], "tasks": 2})
+    found, path = tuning.candidates(grid), tuning.tuning_path(tmp_path, "mini-coin")
+    good, lost = (cell.job.create_folder() for cell in found["lora"].values())
+    good.write_scores(["a", "b"], {"strict": [[0.5, None], [0.5, 0.5]]})
+    for run, end in ((good, {"kind": "done"}), (lost, {"kind": "failed", "error": "OSError: no space"})):
+        run.append_event("start")
+        run.append_event(**end)
+    assert grid.tune is not None
+    tuning.decide(found, grid.tune, path)
+    assert list(tuning.open_questions(found, path)) == ["lora"]
+    assert tuning.tuned(grid, tmp_path) == []
+    lost.append_event("start")
+    lost.append_event("failed", error="RunFailed: The loss must stay finite; got nan at step 1. Lower learning_rate.")
+    tuning.decide(found, grid.tune, path)
+    assert read_json(path, "")["methods"]["lora"]["scores"] == {"0.1": 0.5, "0.2": None}
 
 
 def test_a_grid_that_takes_anothers_choice_says_where_it_should_be(load, tmp_path):
