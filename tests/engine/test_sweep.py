@@ -8,10 +8,12 @@ import pytest
 import yaml
 from distributed import LocalCluster
 
+from same.engine import tuning
 from same.engine.grid import load_grid
 from same.engine.results import read_results
 from same.engine.sweep import sweep
 from same.errors import InputError
+from same.runs import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -46,15 +48,10 @@ def once_started(act):
     return show, acted
 
 
-def test_a_lost_worker_loses_no_run_and_a_failing_run_stops_no_other(grid, tmp_path):
-    asked = grid(
-        runs=[
-            {"method": "lora", "settings": {"epochs": 20}},
-            {"method": "lora", "tag": "high", "settings": {"learning_rate": 1.0e30}},
-            {"method": "zero_shot"},
-        ],
-        tasks=2,
-    )
+def test_a_rate_is_chosen_while_a_lost_worker_loses_no_run_and_a_failing_run_stops_no_other(grid, tmp_path):
+    tune = {"values": [1.0e-3, 1.0e30], "tasks": 1, "validation_items": 4}
+    asked = grid(methods=["lora"], tasks=1, settings={"batch_size": 4, "log_every": 1, "epochs": 20}, tune=tune)
+    candidates = tuning.candidates(asked)["lora"]
 
     def kill():
         worker = trainers()[0].parent()
@@ -64,12 +61,18 @@ def test_a_lost_worker_loses_no_run_and_a_failing_run_stops_no_other(grid, tmp_p
     show, killed = once_started(kill)
     state = sweep(asked, tmp_path / "results", workers=1, show=show)
     assert killed
-    assert set(state.done) == {"colours/lora-0", "colours/zero_shot-0"}
-    assert list(state.failed) == ["colours/lora@high-0"]
-    assert "loss must stay finite" in state.failed["colours/lora@high-0"]
-    assert [path.name for path, _ in read_results(tmp_path / "results")] == ["lora-0.json", "zero_shot-0.json"]
-    assert len(asked.cells[0].job.folder.events("start")) == 1  # it went on by itself and was taken up
-    assert asked.cells[0].job.folder.snapshot(0).manifest()["pruned"]
+    assert set(state.done) == {"colours/lora@learning_rate=0.001-0", "colours/lora-0"}
+    (failed,) = state.failed
+    assert failed == "colours/lora@learning_rate=1e+30-0"
+    assert "loss must stay finite" in state.failed[failed]
+    assert len(candidates[1.0e-3].job.folder.events("start")) == 1  # it went on by itself and was taken up
+    ((path, found),) = read_results(tmp_path / "results")
+    assert path.name == "lora-0.json"
+    assert found["settings"]["train"]["learning_rate"] == 1.0e-3
+    assert found["tuning"]["scores"]["1e+30"] is None
+    assert str(tmp_path) not in path.read_text() + path.with_name("tuning.json").read_text()
+    run = RunFolder(next((tmp_path / "runs/colours/lora").glob(f"*-{found['fingerprint']}")))
+    assert run.snapshot(0).manifest()["pruned"]
 
 
 def test_an_interrupt_stops_the_runs_and_the_same_sweep_goes_on_at_a_scheduler(grid, tmp_path):
@@ -89,18 +92,6 @@ def test_an_interrupt_stops_the_runs_and_the_same_sweep_goes_on_at_a_scheduler(g
     state = sweep(asked, tmp_path, workers=1)
     assert state.done == {"colours/lora-0": 0.0}
     assert len(asked.cells[0].job.folder.events("start")) == 2
-
-
-def test_a_rate_is_chosen_on_validation_rows_before_the_runs(grid, tmp_path):
-    tune = {"values": [1.0e-3, 1.0e30], "tasks": 1, "validation_items": 4}
-    settings = {"batch_size": 4, "log_every": 1, "epochs": 3}
-    asked = grid(methods=["zero_shot", "lora"], tasks=1, settings=settings, tune=tune)
-    state = sweep(asked, tmp_path)
-    assert list(state.failed) == ["colours/lora@learning_rate=1e+30-0"]
-    found = {result["method"]: result for _, result in read_results(tmp_path)}
-    assert found["lora"]["settings"]["train"]["learning_rate"] == 1.0e-3
-    assert found["lora"]["tuning"]["scores"]["1e+30"] is None
-    assert found["zero_shot"]["tuning"] is None
 
 
 def test_a_scheduler_that_is_none_is_named(grid, tmp_path):

@@ -26,7 +26,8 @@ def requests(request, ask, tmp_path_factory):
     """By method, of two processes; the runs of the methods that are to be tested now are done."""
     runs = tmp_path_factory.mktemp("runs")
     names = [it.callspec.params["name"] for it in request.session.items if it.path == request.path]
-    found = {name: replace(ask(runs / "two", name, 2, **QUICK), train_items=8, test_items=2) for name in names}
+    few = {"train_items": 8, "test_items": 2, "tasks": 2}
+    found = {name: replace(ask(runs / "two", name, 2, **QUICK), **few) for name in names}
     given = json.dumps([asdict(request) for request in found.values()])
     worker = str(Path(__file__).with_name("in_turn.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", worker, given]
@@ -56,7 +57,7 @@ def test_two_processes_end_as_one(name, requests):
     one = train(replace(requests[name], processes=1, runs=requests[name].runs.replace("two", "one")))
     losses = [[event["loss"] for event in run.events("step")] for run in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    for task, near in ((0, 1e-3), (2, 1e-2)):  # AdamW makes much of a gradient that is nearly 0
+    for task, near in ((0, 1e-3), (1, 1e-2)):  # AdamW makes much of a gradient that is nearly 0
         files = sorted(one.path.glob(f"snapshots/task_0{task}/**/*.safetensors"))
         assert files
         for file in files:
