@@ -113,6 +113,11 @@ def line(style: Mark, name: str, x: Any, y: Any, hover: str, **settings: Any) ->
     return go.Scatter(x=x, y=y, name=name, **(base | settings))
 
 
+def rows_height(count: int, each: int) -> int:
+    """Pixels of a picture's rows: fewer for each where there are many, so that the picture stays on a screen or two."""
+    return round(count * min(each, max(9.0, 720 / max(1, count))))
+
+
 def rule(value: float, axis: str = "y") -> dict[str, Any]:
     """A dotted line across the picture at a value of an axis."""
     along = "x" if axis == "y" else "y"

@@ -18,6 +18,7 @@ from workbench.figures._style import (
     line,
     mark,
     marks,
+    rows_height,
     rule,
     task_ticks,
 )
@@ -101,7 +102,7 @@ def score_map(scored: pd.DataFrame, threshold: float, title: str = "Score of eve
         y=order,
         text=np.where(wide["rests"].to_numpy(dtype=bool), "×", ""),
         texttemplate="%{text}",
-        textfont={"size": 16},
+        textfont={"size": min(16, 0.8 * rows_height(len(order), 22) / len(order))},
         colorscale=SEQUENTIAL,
         zmin=-1,
         zmax=1,
@@ -114,7 +115,7 @@ def score_map(scored: pd.DataFrame, threshold: float, title: str = "Score of eve
         "xaxis": {"title": {"text": "expert (×: would rest)"}, "showgrid": False},
         "yaxis": {"title": {"text": "layer"}, "autorange": "reversed", "showgrid": False, "type": "category"},
     }
-    return go.Figure(heat, layout(f"{title} (τ = {threshold:g})", 180 + 22 * len(order), **axes))
+    return go.Figure(heat, layout(f"{title} (τ = {threshold:g})", 180 + rows_height(len(order), 22), **axes))
 
 
 def score_history(

@@ -17,6 +17,7 @@ from workbench.figures._style import (
     layout,
     line,
     mark,
+    rows_height,
     rule,
     task_ticks,
 )
@@ -36,7 +37,8 @@ def spectrum(energy: pd.DataFrame, threshold: float, title: str = "Spectrum of t
         return empty(NOTHING)
     lines = []
     for index, (name, part) in enumerate(groups(energy, "input")):
-        rank = int(part.loc[part["kept"] >= threshold, "k"].min())
+        reached = part["k"][part["kept"] >= threshold * (1 - 1e-12)] if threshold < 1 else part["k"].iloc[:0]
+        rank = int(reached.min() if len(reached) else part["k"].max())
         line = {"color": mark(index).colour, "dash": DASHES[index % len(DASHES)], "width": 2.5}
         lines.append(
             go.Scatter(
@@ -50,7 +52,7 @@ def spectrum(energy: pd.DataFrame, threshold: float, title: str = "Spectrum of t
         )
     axes = {
         "xaxis": {"title": {"text": "directions kept, k"}, "type": "log"},
-        "yaxis": {"title": {"text": "share of energy Σσ²"}, "range": [0, 1.03]},
+        "yaxis": {"title": {"text": "share of energy kept (0–1)"}, "range": [0, 1.03]},
         "shapes": [rule(threshold)],
         "showlegend": True,
     }
@@ -125,7 +127,7 @@ def rank_map(ranks: pd.DataFrame, title: str = "Directions that hold δ of the e
         "xaxis": {"title": {"text": "after training task"}, "showgrid": False, **task_ticks(max(stages) + 1)},
         "yaxis": {"title": {"text": "layer input"}, "autorange": "reversed", "showgrid": False, "type": "category"},
     }
-    return go.Figure(heat, layout(title, 170 + 24 * len(order), **axes))
+    return go.Figure(heat, layout(title, 170 + rows_height(len(order), 24), **axes))
 
 
 def angle_matrix(angles: pd.DataFrame, title: str = "Mean principal angle between tasks' inputs") -> go.Figure:
@@ -215,4 +217,4 @@ def protection(table: pd.DataFrame, title: str = "Effect of an update on past in
         "xaxis": {"title": {"text": "share left (1: nothing protected)"}, "range": [0, 1.02]},
         "yaxis": {"title": {"text": "layer input"}, "autorange": "reversed", "showgrid": False, "automargin": True},
     }
-    return go.Figure(bars, layout(title, 170 + 34 * len(names), barmode="group", showlegend=True, **axes))
+    return go.Figure(bars, layout(title, 170 + rows_height(len(names), 34), barmode="group", showlegend=True, **axes))

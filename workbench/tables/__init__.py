@@ -21,16 +21,25 @@ Tables (pandas) and their columns; indices are 0-based, layers and inputs have s
     times          run, label, task_index, task, train_seconds, evaluate_seconds, memory_mb
 """
 
-from workbench.tables._activation import activation, at_threshold, freezing, last_scored, steps, times
+from workbench.tables._activation import (
+    activation,
+    at_threshold,
+    freeze_threshold_of,
+    freezing,
+    last_scored,
+    steps,
+    times,
+)
 from workbench.tables._drift import drift
 from workbench.tables._rerouting import rerouted, reroutings, retraining, swap, swap_effects
-from workbench.tables._spectra import angles, gains, inputs, protection, ranks, rules_of, spectra
+from workbench.tables._spectra import angles, gains, inputs, protection, ranks, rules_of, spectra, stages
 
 __all__ = [
     "activation",
     "angles",
     "at_threshold",
     "drift",
+    "freeze_threshold_of",
     "freezing",
     "gains",
     "inputs",
@@ -42,6 +51,7 @@ __all__ = [
     "retraining",
     "rules_of",
     "spectra",
+    "stages",
     "steps",
     "swap",
     "swap_effects",

@@ -15,6 +15,7 @@ from workbench.tables._files import table
 
 ACTIVATION = ["after", "step", "layer", "expert", "utilization", "importance", "score", "frozen"]
 STEPS = ["run", "label", "task", "step", "position", "loss", "samples_per_second", "memory_mb", "active"]
+PAPERS_THRESHOLD = 0.0
 TIMES = ["run", "label", "task_index", "task", "train_seconds", "evaluate_seconds", "memory_mb"]
 
 
@@ -27,6 +28,12 @@ def activation(store: Store, run: str) -> pd.DataFrame:
         return pd.DataFrame(columns=ACTIVATION)
     whole = pd.concat(parts, ignore_index=True)
     return whole.assign(layer=whole["layer"].map(layer_names(whole["layer"])))[ACTIVATION]
+
+
+def freeze_threshold_of(store: Store, run: str) -> float:
+    """τ in force in a run; the paper's where its method has none."""
+    given = store.folder(run).config()["settings"]["method"]
+    return float(given["freeze_threshold"]) if "freeze_threshold" in given else PAPERS_THRESHOLD
 
 
 def last_scored(scored: pd.DataFrame, after: int) -> pd.DataFrame:

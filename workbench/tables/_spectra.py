@@ -18,6 +18,12 @@ VALUES = ".eigenvalues"
 RECORDED = ".inputs"
 
 
+def stages(store: Store, run: str) -> tuple[Identity, ...]:
+    """Tells a run's finished tasks from those of a run that is written in its place, or has gone on."""
+    folder = store.folder(run)
+    return tuple(identity(folder, after) for after in range(folder.finished()))
+
+
 def rules_of(store: Store, run: str) -> Rules:
     """The settings in force in a run; those of the paper where its method has none."""
     given = store.folder(run).config()["settings"]["method"]

@@ -218,7 +218,8 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         """
         self._drawn[pane] = (key, make)
         figure = _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark))
-        pane.param.update(object=figure, height=figure.layout.height)
+        if pane.object is not figure:
+            pane.param.update(object=figure, height=figure.layout.height)
 
     @param.depends("dark", watch=True)
     def _dress_again(self) -> None:
