@@ -117,6 +117,7 @@ def rank_map(ranks: pd.DataFrame, title: str = "Directions that hold δ of the e
         texttemplate="%{text}",
         colorscale=SEQUENTIAL,
         zmin=0,
+        zmax=float(shares["share"].max()),
         xgap=1,
         ygap=1,
         customdata=[[after + 1 for after in stages]] * len(order),

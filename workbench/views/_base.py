@@ -240,7 +240,9 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
 
     def tell(self, message: str = "", kind: str = "info") -> None:
         """Show a sentence above the figures, or none."""
-        self.note.param.update(object=escape(message, quote=False), alert_type=kind, visible=bool(message))
+        self.note.param.update(
+            object=escape(message, quote=False), alert_type=kind, severity=kind, visible=bool(message)
+        )
 
     def attempt(self, draw: Callable[[], None]) -> None:
         """Draw; where the files do not allow it, say what is wrong and what to do."""

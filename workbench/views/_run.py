@@ -31,7 +31,10 @@ class RunView(View):
         super().__init__(store, visitor, **params)
         self.run = pmui.Select(label="Run", options={}, width=220)
         self.after = pmui.Select(label="After training", options={}, width=190)
-        self.page = pmui.RadioButtonGroup(options=self.pages, value=next(iter(self.pages.values())), margin=(8, 10))
+        plain = {"& .MuiToggleButton-root": {"textTransform": "none", "whiteSpace": "nowrap"}}
+        self.page = pmui.RadioButtonGroup(
+            options=self.pages, value=next(iter(self.pages.values())), sx=plain, margin=(8, 10)
+        )
         self.own_button = pmui.Button(
             label="Reset to the run's values", icon="restart_alt", variant="outlined", margin=(14, 8)
         )

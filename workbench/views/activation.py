@@ -15,8 +15,8 @@ from workbench.views._base import Visitor, card
 from workbench.views._run import RunView
 
 ABOUT = (
-    "For each expert i of a layer: U(i), the mean of ω_i over the task being trained (**utilisation**), and F(i), the "
-    "mean of ω_i(x)·‖x‖² over past tasks (**importance**). **Score**(i) = minmax(U)(i) − minmax(F)(i), in [−1, 1]; an "
+    "For each expert i of a layer: U(i), the mean of ωᵢ over the task being trained (**utilisation**), and F(i), the "
+    "mean of ωᵢ(x)·‖x‖² over past tasks (**importance**). **Score**(i) = minmax(U)(i) − minmax(F)(i), in [−1, 1]; an "
     "expert whose score is below τ rests, but never the best of a layer, and none in the first task. The slider asks "
     "who would have rested at another τ, by the scores that the run recorded; with another τ it would have trained on "
     "other experts from there on."

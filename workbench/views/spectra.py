@@ -15,9 +15,9 @@ from workbench.views._run import RunView
 
 ABOUT = (
     "C = E[x xᵀ] over the inputs x of a layer in all tasks so far, C = V diag(σ) Vᵀ. **k** is the least number of "
-    "directions whose Σσ² is at least δ of the whole. A router's change keeps **g**_j = min σ̂ / σ̂_j along "
-    "protected direction j (σ̂_j: mean of the last ρ eigenvalues up to j); an expert's A keeps "
-    "μ/(σ_j + μ), the diagonal of **P** = V diag(μ/(σ+μ)) Vᵀ + I − VVᵀ. All else keeps 1. "
+    "directions whose Σσ² is at least δ of the whole. A router's change keeps **g**ⱼ = min σ̂ / σ̂ⱼ along "
+    "protected direction j (σ̂ⱼ: mean of the last ρ eigenvalues up to j); an expert's A keeps "
+    "μ/(σⱼ + μ), the diagonal of **P** = V diag(μ/(σ+μ)) Vᵀ + I − VVᵀ. All else keeps 1. "
     "**Share left** = E‖ΔW P x‖² / E‖ΔW x‖² over past inputs, for a change without preferred direction. Nothing is "
     "trained here: the sliders ask what other settings would make of the spectra that the run kept."
 )
@@ -85,8 +85,8 @@ class Spectra(RunView):
     def draw_page(self, run: str, after: int) -> None:
         """Draw one page; what does not depend on the slider that was moved is the figure that is there."""
         rules = self.rules()
-        self.window.disabled = rules.gain not in ("inverse", "clamped")
-        self.damping.disabled = rules.gain != "damped" and rules.curvature_on == "none"
+        self.window.disabled = self.page.value != "gains" or rules.gain not in ("inverse", "clamped")
+        self.damping.disabled = self.page.value != "gains" or (rules.gain != "damped" and rules.curvature_on == "none")
         if self.page.value == "directions":
             self._draw_directions(run, after, rules)
         elif self.page.value == "gains":
@@ -123,7 +123,7 @@ class Spectra(RunView):
     def _draw_gains(self, run: str, after: int, rules: Rules) -> None:
         shown = tuple(self.inputs.value)
         key = (self.key, after, rules)
-        said = f"δ = {rules.energy_threshold:g}, ρ = {rules.window}, μ = {rules.damping:g}"
+        said = f"δ = {rules.energy_threshold:g}, ρ = {rules.window}, μ = {rules.damping:g}; g: {rules.gain}"
         self.draw(
             self.gains,
             (key, shown),
