@@ -29,7 +29,7 @@ def test_the_energy_slider_redraws_only_what_depends_on_it(deep_runs: Path) -> N
     view.threshold.value = 1.0
     assert set(view.ranks.object.data[0].text.flat) == {deep.WIDTH - 2}
     assert all(f"k = {deep.WIDTH - 2}" in trace.name for trace in view.energy.object.data)
-    view.own_button.clicks += 1
+    view.own_button.param.trigger("clicks")
     assert title(view, "ranks") == "k at δ = 0.9"
 
 
@@ -147,7 +147,7 @@ def test_without_a_run_that_has_it_a_view_says_what_to_do(kind: type[RunView], t
     view.refresh()
     assert "--method same or same_plus" in view.note.object
     view.page.value = list(view.pages.values())[1]
-    view.own_button.clicks += 1
+    view.own_button.param.trigger("clicks")
     deep.write_deep_run(tmp_path, "same", 0.1)
     view.refresh()
     assert not view.note.visible
