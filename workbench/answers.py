@@ -5,9 +5,12 @@ Tables (pandas) and their columns; indices are 0-based:
     errors     run, label, after, task_index, task, error, count, share (of the answers of that stage and task)
     letters    run, label, task_index, task, after, wrong, case, share (case of wrong)
     examples   question_id, prompt, answer, before, after, score_before, score_after, error
+    history    question_id, after, text, strict, semantic, error
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +20,9 @@ from workbench.store import Store
 
 READINGS = ("strict", "standard", "semantic")
 GRADED = "graded"
+FORM = ("case", "punctuation", "number word", "option text", "extra words")
+SHOWN = ("all", "lost: right when learned, wrong now", "wrong in form alone", "right now")
+"""Which examples to go through."""
 _READINGS = ["run", "label", "after", "task_index", "task", "reading", "score"]
 _ERRORS = ["run", "label", "after", "task_index", "task", "error", "count", "share"]
 
@@ -110,6 +116,38 @@ def examples(store: Store, run: str, task: str, after: int | None = None) -> pd.
     names |= {"strict_before": "score_before", "strict_after": "score_after"}
     order = ["question_id", "prompt", "answer", "before", "after", "score_before", "score_after", "error"]
     return joined.rename(columns=names)[order]
+
+
+def shown(table: pd.DataFrame, which: str) -> pd.DataFrame:
+    """The examples of one of the kinds in `SHOWN`, numbered anew."""
+    right, was = table["score_after"] >= 0.5, table["score_before"] >= 0.5
+    choices = (right | ~right, was & ~right, table["error"].isin(FORM), right)
+    return table[choices[SHOWN.index(which)]].reset_index(drop=True)
+
+
+def written(row: Mapping[Hashable, Any]) -> str:
+    """One of the examples as HTML in which what data and models say is plain text."""
+    lines = {
+        "question": row["prompt"],
+        "reference": row["answer"],
+        "answer when the task was learned": f"{row['before']}  ({row['score_before']:g} strict)",
+        "answer after the stage": f"{row['after']}  ({row['score_after']:g} strict, {row['error']})",
+    }
+    cells = "".join(
+        f"<tr><th style='text-align:right;padding-right:1em'>{escape(name)}</th>"
+        f"<td style='white-space:pre-wrap'>{escape(str(value))}</td></tr>"
+        for name, value in lines.items()
+    )
+    return f"<table>{cells}</table>"
+
+
+def history(store: Store, run: str, task: str) -> pd.DataFrame:
+    """A task's answers after every stage that has answered it."""
+    folder, columns = store.folder(run), ["question_id", "text", "strict", "semantic", "error"]
+    stages = range(store.tasks(run).index(task), folder.finished())
+    parts = [folder.read_predictions(stage, task)[columns].assign(after=stage) for stage in stages]
+    order = ["question_id", "after", "text", "strict", "semantic", "error"]
+    return _joined([pd.DataFrame(columns=order), *parts])[order]
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Test questions one by one: picture, question, reference, the answers before and after, where its tokens go."""
 
-from base64 import b64encode
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -12,12 +11,9 @@ import pandas as pd
 from same.errors import InputError
 from same.runs import RunFolder
 from workbench import answers, figures
+from workbench.pictures import SIDE, embedded
 from workbench.store import MEAN_LAYER, Store, layer_names
 from workbench.widgets._base import Pickers, Plot, choice, page
-
-SHOWN = ("all", "lost: right when learned, wrong now", "wrong in form alone", "right now")
-FORM = ("case", "punctuation", "number word", "option text", "extra words")
-SIDE = "256px"
 
 
 def explore(
@@ -40,7 +36,7 @@ class _Browser:
         self.store, self.find_picture, self.find_routing = store, picture, routing
         self.pick = Pickers(store)
         self.of = ipywidgets.Dropdown(description="task")
-        self.shown = ipywidgets.Dropdown(description="show", options=SHOWN)
+        self.shown = ipywidgets.Dropdown(description="show", options=answers.SHOWN)
         self.number = ipywidgets.IntSlider(description="question", min=1, max=1)
         self.picture = ipywidgets.HTML()
         self.text = ipywidgets.HTML()
@@ -73,9 +69,7 @@ class _Browser:
         if self.of.value is None or self.pick.task.value is None:
             return
         table = answers.examples(self.store, self.pick.run.value, self.of.value, self.pick.task.value)
-        right, was = table["score_after"] >= 0.5, table["score_before"] >= 0.5
-        choices = (right | ~right, was & ~right, table["error"].isin(FORM), right)
-        self.table = table[choices[SHOWN.index(self.shown.value)]].reset_index(drop=True)
+        self.table = answers.shown(table, self.shown.value)
         self.number.max = max(1, len(self.table))
         self.number.value = 1
         self._show()
@@ -87,18 +81,7 @@ class _Browser:
             self.picture.value, self.text.value = "", "<p>No such question.</p>"
             return
         row = self.table.iloc[self.number.value - 1]
-        lines = {
-            "question": row["prompt"],
-            "reference": row["answer"],
-            "answer when the task was learned": f"{row['before']}  ({row['score_before']:g} strict)",
-            "answer after the stage": f"{row['after']}  ({row['score_after']:g} strict, {row['error']})",
-        }
-        cells = "".join(
-            f"<tr><th style='text-align:right;padding-right:1em'>{escape(name)}</th>"
-            f"<td style='white-space:pre-wrap'>{escape(str(value))}</td></tr>"
-            for name, value in lines.items()
-        )
-        self.text.value = f"<p>{self.number.value} of {len(self.table)}</p><table>{cells}</table>"
+        self.text.value = f"<p>{self.number.value} of {len(self.table)}</p>{answers.written(row.to_dict())}"
         self.picture.value = self._picture(str(row["question_id"]))
 
     def _picture(self, question: str) -> str:
@@ -143,11 +126,3 @@ class _Browser:
         patches = one.dropna(subset="row").groupby(["expert", "row", "column"])["weight"].mean().reset_index()
         self.patches.draw(figures.routing_map(patches, f"ω of each image patch, {self.layer.value}"))
         self.words.draw(figures.token_routing(mean[mean["token"] != ""], f"ω of each word, {self.layer.value}"))
-
-
-def embedded(file: Path) -> str:
-    """A picture as HTML that holds it."""
-    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(file.suffix.lower(), "png")
-    data = b64encode(file.read_bytes()).decode()
-    style = f"width:{SIDE};image-rendering:pixelated;margin-right:1em"
-    return f"<img alt='the picture of the question' style='{style}' src='data:image/{kind};base64,{data}'>"

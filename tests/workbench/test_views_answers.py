@@ -1,0 +1,106 @@
+"""The views on answers, cost and published numbers, without a browser."""
+
+from pathlib import Path
+
+import pytest
+
+from same.runs import write_table
+from tests.workbench.synthetic import TASKS, write_run
+from tests.workbench.variants import write_variant
+from workbench.store import Store
+from workbench.views.examples import Examples
+from workbench.views.formats import FormatDrift
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished runs with answers."""
+    folder = tmp_path_factory.mktemp("answered")
+    write_variant(folder, "moelora", {}, last=0.3)
+    write_variant(folder, "same", {}, last=0.5)
+    return folder
+
+
+def test_format_drift_follows_task_and_runs(answered: Path) -> None:
+    view = FormatDrift(Store(answered))
+    assert not view.note.visible
+    assert len(view.map.object.data) == 2
+    view.task.value = "vizwiz"
+    assert "vizwiz" in view.curve.object.layout.title.text
+    view.of.value = "textvqa"
+    assert "textvqa" in view.kinds.object.layout.title.text
+    assert {bar.name for bar in view.kinds.object.data} == {"right", "case", "wrong"}
+    view.chosen.value = [view.chosen.options["same"]]
+    assert len(view.map.object.data) == 1
+    assert view.state() | {"runs": ""} == {"benchmark": "mini-coin", "runs": "", "task": "vizwiz", "errors": "textvqa"}
+    again = FormatDrift(Store(answered))
+    again.restore(view.state())
+    assert again.state() == view.state()
+    view.chosen.value = []
+    assert "Choose at least one" in view.note.object
+    view.chosen.value = [view.chosen.options["same"]]
+    assert not view.note.visible
+
+
+def test_damaged_scores_are_named_and_the_others_drawn(tmp_path: Path) -> None:
+    broken = write_variant(tmp_path, "lora", {})
+    write_run(tmp_path, "moelora")
+    view = FormatDrift(Store(tmp_path))
+    assert len(view.map.object.data) == 2
+    (broken.path / "scores.json").write_text('{"schema": 1}', encoding="utf-8")
+    view.refresh()
+    assert len(view.map.object.data) == 1
+    assert view.note.visible
+    assert "scores.json" in view.note.object or "lora" in view.note.object
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    view = FormatDrift(Store(tmp_path))
+    assert "same train" in view.note.object
+    assert view.map.object.layout.annotations[0].text.startswith("No answers")
+
+
+SCRIPT = "<script>window.hacked=1</script>"
+
+
+def test_examples_go_through_questions_stages_and_kinds(
+    answered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAME_DATA", str(tmp_path))
+    view = Examples(Store(answered))
+    assert list(view.after.options.values()) == list(range(8))
+    assert "answer when the task was learned" in view.text.object
+    assert len(view.stages.value) == 8
+    view.shown.value = "wrong in form alone"
+    assert list(view.table["error"]) == ["case"]
+    assert view.text.object.startswith("<p>1 of 1</p>")
+    view.after.value = 0
+    assert "no such question" in view.text.object
+    view.shown.value = "all"
+    view.number.value = 3
+    assert view.text.object.startswith("<p>3 of 4</p>")
+    view.task.value = "textvqa"
+    assert len(view.stages.value) == 7
+    assert "same prepare --benchmark mini-coin" in view.picture.object
+    again = Examples(Store(answered))
+    again.restore(view.state())
+    assert again.state() == view.state()
+
+
+def test_what_data_and_models_say_is_plain_text(tmp_path: Path) -> None:
+    run = write_variant(tmp_path, "moelora", {})
+    for after in range(len(TASKS)):
+        table = run.read_predictions(after, TASKS[0]).assign(text=SCRIPT, prompt=SCRIPT, answer=SCRIPT)
+        content = {name: table[name].tolist() for name in table}
+        run.predictions(after).write(lambda path, content=content: write_table(path / f"{TASKS[0]}.parquet", content))
+    view = Examples(Store(tmp_path))
+    assert "<script" not in view.text.object
+    assert view.text.object.count("&lt;script&gt;") == 4
+    assert set(view.stages.value["answer"]) == {SCRIPT}, "a column of plain text"
+    assert view.stages.formatters["answer"] == {"type": "plaintext"}
+
+
+def test_examples_say_where_there_are_none(tmp_path: Path) -> None:
+    assert "same train" in Examples(Store(tmp_path)).note.object
+    write_run(tmp_path, "same")
+    assert "same evaluate" in Examples(Store(tmp_path)).note.object
