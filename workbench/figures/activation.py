@@ -34,6 +34,7 @@ TIME_MEASURES = {
     "train_seconds": "training (s)",
     "evaluate_seconds": "evaluation (s)",
     "memory_mb": "most memory of the process (MB)",
+    "megabytes": "files of the snapshot (MB)",
 }
 
 

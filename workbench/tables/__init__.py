@@ -19,6 +19,7 @@ Tables (pandas) and their columns; indices are 0-based, layers and inputs have s
     freezing       after, threshold, share
     steps          run, label, task, step, position, loss, samples_per_second, memory_mb, active
     times          run, label, task_index, task, train_seconds, evaluate_seconds, memory_mb
+    sizes          run, label, task_index, part (a file's name), megabytes
 """
 
 from workbench.tables._activation import (
@@ -32,6 +33,7 @@ from workbench.tables._activation import (
 )
 from workbench.tables._drift import drift
 from workbench.tables._rerouting import rerouted, reroutings, retraining, swap, swap_effects
+from workbench.tables._sizes import sizes
 from workbench.tables._spectra import angles, gains, inputs, protection, ranks, rules_of, spectra, stages
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "reroutings",
     "retraining",
     "rules_of",
+    "sizes",
     "spectra",
     "stages",
     "steps",
