@@ -8,8 +8,11 @@ from same.runs import write_table
 from tests.workbench.synthetic import TASKS, write_run
 from tests.workbench.variants import write_variant
 from workbench.store import Store
+from workbench.tables import sizes
+from workbench.views.cost import Cost
 from workbench.views.examples import Examples
 from workbench.views.formats import FormatDrift
+from workbench.views.reports import Reports
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +107,56 @@ def test_examples_say_where_there_are_none(tmp_path: Path) -> None:
     assert "same train" in Examples(Store(tmp_path)).note.object
     write_run(tmp_path, "same")
     assert "same evaluate" in Examples(Store(tmp_path)).note.object
+
+
+def test_cost_follows_measure_and_runs(deep_runs: Path) -> None:
+    view = Cost(Store(deep_runs))
+    assert list(view.totals.value["training (s)"]) == ["46.0"] * 3
+    assert list(view.totals.value["most memory (MB)"]) == ["510.0"] * 3
+    view.measure.value = "megabytes"
+    assert "snapshot" in view.by_task.object.layout.yaxis.title.text
+    assert min(view.by_task.object.data[0].y) > 0
+    view.step.value = "memory_mb"
+    assert view.by_step.object.data[0].y[-1] == 510
+    view.chosen.value = [view.chosen.options["same"]]
+    assert [bar.name for bar in view.by_task.object.data] == ["same"]
+    again = Cost(Store(deep_runs))
+    again.restore(view.state())
+    assert again.state() == view.state()
+
+
+def test_bytes_are_those_on_disk(deep_runs: Path) -> None:
+    store = Store(deep_runs)
+    run = next(run for run in store.overview()["run"] if "/same/" in run)
+    files = [file for file in (store.folder(run).path / "snapshots").rglob("*") if file.is_file()]
+    assert sizes(store, [run])["megabytes"].sum() == pytest.approx(sum(file.stat().st_size for file in files) / 1e6)
+
+
+def test_cost_says_where_nothing_was_recorded(answered: Path, tmp_path: Path) -> None:
+    assert "same train" in Cost(Store(tmp_path)).note.object
+    assert "recorded" in Cost(Store(answered)).note.object
+
+
+def test_reports_keep_two_protocols_apart(answered: Path) -> None:
+    view = Reports(Store(answered))
+    row = view.measured.value.set_index("method").loc["moelora"]
+    assert row["mean"] == "30.0"
+    view.variant.value = "semantic"
+    assert view.measured.value.set_index("method").loc["moelora", "mean"] == "40.0"
+    assert view.printed.value.set_index("method").loc["moelora", "mean"] == "50.58"
+    names = [note.text for note in view.beside.object.layout.annotations]
+    assert any("ours on mini-coin" in name for name in names)
+    assert any("as published" in name for name in names)
+    page = view._page().read()
+    assert "40.0" in page
+    assert "another protocol" in page
+    assert 'src="http' not in page
+
+
+def test_reports_say_where_there_are_no_runs(tmp_path: Path) -> None:
+    view = Reports(Store(tmp_path))
+    assert "same train" in view.note.object
+    write_run(tmp_path, "same", finished=2, state="interrupted")
+    view.refresh()
+    assert "same train" not in view.note.object
+    assert "same" not in set(view.measured.value.get("method", []))
