@@ -18,6 +18,7 @@ SETTLE = 1500  # ms, for the plots' own transitions
 PATIENCE = 120_000  # ms; a loaded machine needs it
 VIEWS = {"Overview": "overview", "Router drift": "drift", "Re-routing lab": "rerouting"}
 VIEWS |= {"Spectra": "spectra", "Activation": "activation"}
+VIEWS |= {"Examples": "examples", "Format drift": "formats", "Cost": "cost", "Reports": "reports"}
 
 
 @contextmanager

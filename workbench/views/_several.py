@@ -10,15 +10,14 @@ from same.errors import InputError
 from workbench.store import Store
 from workbench.views._base import DAMAGED, NO_RUNS, View, Visitor
 
-MOST = 4
-"""Runs side by side at first."""
-
 
 class SeveralRuns(View):
     """Runs of one benchmark side by side; what cannot be read is named, and the others are drawn."""
 
     lacking: ClassVar[str]
     """Said where no run of the benchmark holds what the view draws."""
+    first: ClassVar[int]
+    """How many runs are drawn at first."""
 
     def __init__(self, store: Store, visitor: Visitor | None = None, **params: Any):
         super().__init__(store, visitor, **params)
@@ -49,7 +48,7 @@ class SeveralRuns(View):
                 damage.append(f"{label} cannot be read ({type(error).__name__}: {error}). Train it again.")
         kept = [run for run in self.chosen.value if run in options.values()]
         with self.quiet():
-            self.chosen.param.update(options=options, value=kept or list(options.values())[-MOST:])
+            self.chosen.param.update(options=options, value=kept or list(options.values())[-self.first :])
         if options:
             self.tell("  ".join(damage), "warning")
         else:

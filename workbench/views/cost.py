@@ -14,14 +14,16 @@ from workbench.views._several import SeveralRuns
 
 ABOUT = (
     "All of this was measured while the runs were trained, on the machine that trained them: compare runs of one "
-    "machine. *Training* and *evaluation* are the wall clock of a task, *memory* is the most that a recorded step saw "
-    "the process hold (on a GPU, of the GPU), *throughput* = samples of a step / its seconds, *files of the snapshot* "
-    "= bytes of all files kept after the task, in 10⁶. What a run **would** need on other hardware is planned, not "
-    "measured: `same plan --benchmark coin --method same --backbone llava-1.5-7b` says it without training."
+    "machine. *Training* and *evaluation* are the wall clock of a task, the latter with the audit of drift and the "
+    "writing of the snapshot; *memory* is the most that a recorded step saw the process hold (on a GPU, what was "
+    "allocated there) in 2²⁰ bytes; *throughput* = samples a step / mean seconds of the last twenty or so steps; "
+    "*files of the snapshot* = bytes of all files kept after the task, in 10⁶. What a run **would** need on other "
+    "hardware is planned, not measured: `same plan --benchmark coin --method same --backbone llava-1.5-7b` says it "
+    "without training."
 )
 HOW = {
-    "train_seconds": "Wall clock of task_end − task_start, evaluation left out",
-    "evaluate_seconds": "Wall clock of answering and scoring every task seen",
+    "train_seconds": "Wall clock until the task's model is kept, in the process that finished it",
+    "evaluate_seconds": "Wall clock of answering every task seen, audit and snapshot",
     "memory_mb": "Maximum over the recorded steps of a task",
     "megabytes": "Σ bytes of the snapshot's files / 10⁶",
 }
@@ -39,6 +41,7 @@ class Cost(SeveralRuns):
 
     title: ClassVar[str] = "Cost"
     order: ClassVar[int] = 70
+    first: ClassVar[int] = 4
     lacking: ClassVar[str] = "No run of this benchmark has recorded a step yet. Wait for the first one, or train again."
 
     def __init__(self, store: Store, visitor: Visitor | None = None, **params: Any):

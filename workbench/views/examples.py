@@ -49,6 +49,7 @@ class Examples(View):
             show_index=False,
             formatters=plain,
             layout="fit_columns",
+            widths={"after": 150, "strict": 80, "semantic": 105, "error": 110},
             header_tooltips={"error": "; ".join(f"{name}: {meaning}" for name, meaning in ERRORS.items())},
             height=300,
             sizing_mode="stretch_width",

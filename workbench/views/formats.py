@@ -26,6 +26,7 @@ class FormatDrift(SeveralRuns):
 
     title: ClassVar[str] = "Format drift"
     order: ClassVar[int] = 60
+    first: ClassVar[int] = 2
     lacking: ClassVar[str] = (
         "No run of this benchmark has scored a task yet: wait for the first one, or run `same evaluate` on a run."
     )
@@ -92,8 +93,7 @@ class FormatDrift(SeveralRuns):
         controls = pmui.Row(self.benchmark, self.chosen, self.task, self.of, self.refresh_button, margin=(12, 0, 0, 0))
         scores = self.download("Scores as CSV", "readings.csv", lambda: self.readings)
         kinds = self.download("Kinds of error as CSV", "errors.csv", lambda: self.errors)
-        right = pmui.Column(card(self.curve, scores), card(self.kinds, kinds), sizing_mode="stretch_width")
-        pictures = pmui.Row(card(self.map), right, sizing_mode="stretch_width")
+        below = pmui.Row(card(self.curve, scores), card(self.kinds, kinds), sizing_mode="stretch_width")
         errors = "; ".join(f"*{name}*, {meaning}" for name, meaning in ERRORS.items())
         about = pn.pane.Markdown(ABOUT.format(**READINGS, errors=errors))
-        return pmui.Column(controls, self.note, pictures, about, sizing_mode="stretch_width")
+        return pmui.Column(controls, self.note, card(self.map), below, about, sizing_mode="stretch_width")
