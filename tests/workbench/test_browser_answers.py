@@ -1,0 +1,56 @@
+"""Examples, Format drift, Cost and Reports in a real headless Chromium: they draw, and follow a control."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from same.runs import write_table
+from tests.workbench.deep import write_deep_run
+from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
+from tests.workbench.synthetic import TASKS
+from tests.workbench.variants import write_variant
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
+]
+SCRIPT = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).locator("visible=true").click()
+    page.get_by_role("menuitem", name=option, exact=True).click()
+
+
+def titled(page: Page, text: str) -> None:
+    page.locator(".js-plotly-plot:visible .gtitle", has_text=text).first.wait_for()
+
+
+def test_each_view_draws_and_follows_a_control(tmp_path: Path) -> None:
+    run = write_variant(tmp_path, "moelora", {})
+    for after in range(len(TASKS)):
+        table = run.read_predictions(after, TASKS[0]).assign(text=SCRIPT, prompt=SCRIPT)
+        content = {name: table[name].tolist() for name in table}
+        run.predictions(after).write(lambda path, content=content: write_table(path / f"{TASKS[0]}.parquet", content))
+    write_deep_run(tmp_path, "same", 0.2)
+    with served(tmp_path) as address, browser_page(height=1500) as page:
+        page.goto(f"{address}/?view=examples")
+        page.get_by_text("1 of 4").wait_for()
+        assert page.get_by_role("cell", name=SCRIPT).count() >= 1
+        slider = page.locator("input[type=range]:visible").first
+        slider.focus()
+        slider.press("ArrowRight")
+        page.get_by_text("2 of 4").wait_for()
+        assert page.evaluate("() => window.hacked") is None
+        open_view(page, "Format drift")
+        choose(page, "Readings of task", "gqa")
+        titled(page, "gqa: its score in each reading")
+        open_view(page, "Cost")
+        titled(page, "Training of each task")
+        choose(page, "By task", "files of the snapshot (MB)")
+        titled(page, "Files of the snapshot of each task")
+        open_view(page, "Reports")
+        page.locator(".tabulator-row:visible", has_text="50.58").first.wait_for()
+        choose(page, "Scoring", "semantic")
+        page.wait_for_url("**scoring=semantic**")
