@@ -1,14 +1,14 @@
 """Snapshots: a trained task on disk, in PEFT's layout and with the method's statistics, and back into a model."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from same.engine.session import Session
 from same.engine.sharding import cut_like
@@ -29,15 +29,21 @@ def write_trained(session: Session, index: int) -> None:
 
 def _fill(session: Session, path: Path) -> None:
     if isinstance(session.model, PeftModel):
-        saved = session.model.state_dict().keys()  # not the buffers that a tuner makes anew
         weights = dict(session.model.named_parameters()) | dict(session.model.named_buffers())
-        weights = {name: weight for name, weight in weights.items() if name in saved}
+        for name in _made_anew(session.model):
+            weights.pop(name, None)
         session.model.save_pretrained(str(path / "adapter"), state_dict=weights, save_embedding_layers=False)
         (path / "adapter" / "README.md").unlink(missing_ok=True)
     tables = session.method.snapshot_tables()
     _save(tables.spectra, path / "spectrum.safetensors")
     _save(session.method.state_dict(), path / STATE)
     _table(tables.activation, path / "activation.parquet")
+
+
+def _made_anew(model: nn.Module) -> Iterator[str]:
+    """Names of buffers that a tuner makes anew. A state dict leaves them out too, but cuts a gathered model again."""
+    for place, module in model.named_modules():
+        yield from (f"{place}.{name}" for name in module._non_persistent_buffers_set)
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
