@@ -1,4 +1,4 @@
-"""The dashboard in a real headless Chromium: both views draw, react, and ask nothing of the network."""
+"""The dashboard in a real headless Chromium: views draw, react, and ask nothing of the network."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ LOCAL = {"localhost", "127.0.0.1", ""}
 
 
 @pytest.mark.slow
-def test_both_views_draw_a_run_that_was_trained(tmp_path: Path) -> None:
+def test_views_draw_a_run_that_was_trained(tmp_path: Path) -> None:
     train(tmp_path)
     hosts: set[str] = set()
     with served(tmp_path) as address, browser_page() as page:
@@ -26,7 +26,7 @@ def test_both_views_draw_a_run_that_was_trained(tmp_path: Path) -> None:
         page.goto(address)
         open_view(page, "Overview")
         page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
-        page.locator(".js-plotly-plot:visible .gtitle", has_text="Score matrix of moelora").wait_for()
+        page.locator(".js-plotly-plot:visible .gtitle", has_text="Score matrix of same").wait_for()
         open_view(page, "Router drift")
         page.locator(".js-plotly-plot:visible .scatterlayer .point").first.wait_for()
         assert marks(page, ".barlayer .point path") == 8 * 8
