@@ -13,12 +13,15 @@ from safetensors.torch import load_file
 from same.engine.job import resolve
 from same.engine.launch import child_environment
 from same.engine.trainer import train
+from same.methods._base import Method
+from same.registry import load_class
 from tests.engine.test_distributed import METHODS
 from tests.methods.checks import methods_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 NAMES = [name for name in methods_for("processes") if name not in METHODS]
-QUICK = {"learning_rate": 1e-3, "audit": False, "evaluate_next": False}
+QUICK = {"audit": False, "evaluate_next": False}
+STEP = 1e-3  # of every method, whatever it makes of the learning rate
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,10 @@ def requests(request, ask, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     names = [it.callspec.params["name"] for it in request.session.items if it.path == request.path]
     few = {"train_items": 8, "test_items": 2, "tasks": 2}
-    found = {name: replace(ask(runs / "two", name, 2, **QUICK), **few) for name in names}
+    rates = {name: STEP / load_class("same.methods", name, Method).rate for name in names}
+    found = {
+        name: replace(ask(runs / "two", name, 2, learning_rate=rate, **QUICK), **few) for name, rate in rates.items()
+    }
     given = json.dumps([asdict(request) for request in found.values()])
     worker = str(Path(__file__).with_name("in_turn.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", worker, given]
