@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlparse
 
 import nbformat
@@ -44,6 +45,7 @@ def laboratory(folder: Path) -> Iterator[str]:
             assert server.stderr is not None
             line = next((line for line in server.stderr if "http://127.0.0.1" in line), "")
             assert line, "JupyterLab must print its address"
+            Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would hold the server up
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -58,6 +60,7 @@ def test_a_slider_moved_in_jupyterlab_changes_the_figure(deep_runs: Path, tmp_pa
     with laboratory(tmp_path) as address, browser_page() as page:
         page.on("request", lambda request: hosts.add(urlparse(request.url).hostname or ""))
         page.goto(f"{address}/lab/tree/explore.ipynb")
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()  # a cell run before is dropped
         page.locator(".jp-CodeCell .cm-content").first.click()
         page.keyboard.press("Shift+Enter")
         title = page.locator(".js-plotly-plot .gtitle").first
