@@ -245,13 +245,14 @@ class _Planner:
         row = traced.flops / rows + 2 * seen * towers
         operations = row * sum(known) * len(items) / max(1, len(known)) * self.train.epochs
         seconds = operations / (self.asked.gpus * self.asked.teraflops * 1e12)
-        snapshot = self._adapter_file() + needs.snapshot
+        snapshots = len(items) * (self._adapter_file() + needs.snapshot)
+        snapshots += needs.snapshot_per_task * len(items) * (len(items) + 1) // 2
         return Plan(
             parameters=self.parameters,
             trainable=self.trainable,
             gigabytes_per_gpu={**{name: round(value, 4) for name, value in parts.items()}, "total": round(total, 4)},
             megabytes_sent_per_step=round(self._sent() / 1e6, 1),
-            snapshot_megabytes=round(len(items) * snapshot / 1e6, 1),
+            snapshot_megabytes=round(snapshots / 1e6, 1),
             hours=round(seconds / 3600, 2) if known else None,
             fits=total <= room,
             advice="",
@@ -285,7 +286,7 @@ class _Planner:
             "adapter": adapter,
             "gradients": self.adapter / shared,
             "optimiser": moments / shared,
-            "statistics": needs.device,
+            "statistics": needs.device + needs.device_per_task * len(self.benchmark.tasks),
             "activations": traced.saved,
             "logits": traced.logits,
             "buckets": self.adapter if gpus > 1 and strategy == "ddp" else 0,

@@ -132,10 +132,19 @@ class SnapshotTables:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that a method keeps beside its adapters: on each process while it trains, and in each task's snapshot."""
+    """Bytes that a method keeps beside its adapters: on each process while it trains, and in each task's snapshot.
+
+    Args:
+        device: from the first task on.
+        snapshot: in every task's.
+        device_per_task: by which the first grows with each task.
+        snapshot_per_task: by which each task's snapshot is larger than the one before.
+    """
 
     device: int = 0
     snapshot: int = 0
+    device_per_task: int = 0
+    snapshot_per_task: int = 0
 
 
 class RoutingProbe(Protocol):

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from same.errors import InputError, SnapshotError
-from same.methods._base import Batch, Layout, TaskContext
+from same.methods._base import Batch, Layout, Needs, TaskContext
 from same.methods._experts import ExpertConfig, ExpertMethod
 from same.methods._features import Anchors, FeatureConfig, FeatureMethod
 from same.tuner import Observation
@@ -140,6 +140,11 @@ class ClMoe(FeatureMethod, ExpertMethod):
                 return mixed
 
             layer.reweigh = mix
+
+    def needs(self) -> Needs:
+        """The experts as they were before the task."""
+        pairs = (pair for layer in self.layers.values() for pair in zip(layer.experts_a, layer.experts_b, strict=True))
+        return Needs(device=sum(a.nbytes + b.nbytes for a, b in pairs))
 
     def state_dict(self) -> dict[str, Tensor]:
         if not len(self.task_routing):

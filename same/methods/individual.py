@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from same.errors import SnapshotError
-from same.methods._base import Layout, TaskContext
+from same.methods._base import Layout, Needs, TaskContext
 from same.methods._lora import LoraMethod
 
 
@@ -45,6 +45,10 @@ class Individual(LoraMethod):
         chosen = self.done[min(index, len(self.done) - 1)]
         for name, weight in self.weights.items():
             weight.copy_(chosen[name])
+
+    def needs(self) -> Needs:
+        size = sum(weight.nbytes for weight in self.weights.values())
+        return Needs(device_per_task=size, snapshot_per_task=size)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{index}.{name}": value for index, done in enumerate(self.done) for name, value in done.items()}

@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from same.data.collate import IGNORED
 from same.errors import InputError, SnapshotError
-from same.methods._base import Batch, Layout, TaskContext
+from same.methods._base import Batch, Layout, Needs, TaskContext
 from same.methods._features import FeatureConfig, FeatureMethod
 
 
@@ -181,6 +181,10 @@ class ModalPrompt(FeatureMethod):
 
     def step_metrics(self) -> dict[str, Any]:
         return {} if self._alignment is None else {"alignment": float(self._alignment)}
+
+    def needs(self) -> Needs:
+        size = sum(parameter.nbytes for parameter in self.prompts[0].parameters())
+        return Needs(device_per_task=size, snapshot_per_task=size)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.prompts.state_dict().items()}

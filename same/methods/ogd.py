@@ -73,7 +73,7 @@ class Ogd(LoraMethod):
 
     def needs(self) -> Needs:
         size = 4 * self.config.directions * sum(map(torch.numel, self.weights.values()))
-        return Needs(device=size, snapshot=size)
+        return Needs(device_per_task=size, snapshot_per_task=size)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {} if self.basis is None else {"basis": self.basis}

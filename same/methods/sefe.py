@@ -112,10 +112,11 @@ class Sefe(LoraMethod):
         return frozenset(f"{name}.base_layer.weight" for name in self.layers) if self.past else frozenset()
 
     def needs(self) -> Needs:
-        """Masks, the weights as they were before the first merge, and a task's factors."""
+        """Masks, the weights as they were before the first merge, and each task's factors."""
         bases = [layer.get_base_layer().weight for layer in self.layers.values()]
         factors = sum(weight.nbytes for weight in self.weights.values())
-        return Needs(device=sum(base.nbytes + base.numel() for base in bases) + factors, snapshot=factors)
+        held = sum(base.nbytes + base.numel() for base in bases)
+        return Needs(device=held, device_per_task=factors, snapshot_per_task=factors)
 
     def step_metrics(self) -> dict[str, Any]:
         return {} if self._penalty is None else {"penalty": float(self._penalty)}

@@ -2,7 +2,9 @@
 
 import pytest
 
+from same import registry
 from same.errors import InputError
+from same.methods._base import Method
 from same.methods.lora import Lora
 from same.methods.moelora import MoELora
 from same.methods.same import Same
@@ -17,6 +19,17 @@ def test_lora_trains_as_many_parameters_as_the_experts(make_llava, layout):
     lora, experts = Lora(), MoELora()
     ratio = trained(lora.attach(make_llava(), layout)) / trained(experts.attach(make_llava(), layout))
     assert ratio == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("name", registry.names("same.methods"))
+def test_what_a_method_keeps_is_no_more_than_was_planned(name, make_method, train):
+    method = make_method(name)
+    planned, tasks = method.needs(), 2
+    if method.trains:
+        for task in range(tasks):
+            train(method, task, steps=2)
+    kept = sum(value.nbytes for value in method.state_dict().values())
+    assert kept <= planned.snapshot + tasks * planned.snapshot_per_task + 4096  # anchors and counts
 
 
 def test_presets_differ_as_the_methods_say():
