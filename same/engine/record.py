@@ -1,15 +1,15 @@
 """Writes the results file of a finished run: settings, scores, budget and cost; no weights, no paths."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from same.engine.audit_table import means, read_audit
 from same.engine.grid import Cell
-from same.engine.results import SCHEMA, read_result
-from same.errors import SnapshotError
+from same.engine.results import SCHEMA, protocol_of, read_result
+from same.errors import InputError, SnapshotError
 from same.metrics import summarise
-from same.runs import RunFolder
+from same.runs import RunFolder, differences, fingerprint
 from same.sealed import write_json
 
 
@@ -29,6 +29,31 @@ def is_finished(cell: Cell) -> bool:
     except SnapshotError:
         return False
     return all(len(row) == len(cell.job.benchmark.tasks) for row in rows.values())
+
+
+def check_results(results: Path, cells: Iterable[Cell]) -> None:
+    """Look whether the files that runs would write are free, or of runs like them.
+
+    Raises:
+        InputError: a file holds a result of other tasks, rows or another backbone; names it and what differs.
+    """
+    for cell in cells:
+        path, settings = result_path(results, cell), cell.job.settings
+        held = _held(path)
+        if held is None:
+            continue
+        found = differences(_comparable(held["settings"]), _comparable(settings))
+        if found:
+            raise InputError(
+                f"{path} must hold a result under the protocol of this grid; it differs in {'; '.join(found)}. "
+                "Give --results another folder, or delete the file."
+            )
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    tasks = settings["tasks"]
+    keys = " ".join(task["key"] for task in tasks)
+    return {"tasks": f"{keys} ({fingerprint({'tasks': tasks})})", **protocol_of(settings)}
 
 
 def write_result(results: Path, cell: Cell) -> Path:

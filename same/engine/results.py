@@ -1,6 +1,6 @@
 """The results files: one small JSON file a run, and the folder they are kept in (no torch)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +35,13 @@ def read_results(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(results.glob("*/*.json")):
         if path.name != TUNING:
             yield path, read_result(path)
+
+
+def protocol_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs have in common that can stand in one table, beside their tasks: rows, backbone and adapted layers."""
+    names = ("data", "train_items", "test_items", "validation_items")
+    found = {name: settings[name] for name in names if settings.get(name) is not None}
+    backbone = dict(settings["backbone"])
+    model = f"{backbone.pop('name')} {backbone.pop('digest')}"
+    rest = {name: " ".join(value) if isinstance(value, list | tuple) else value for name, value in backbone.items()}
+    return {**found, "backbone": model, **rest}

@@ -20,7 +20,7 @@ from distributed import Client, Event, Future, LocalCluster, wait
 
 from same.engine import tuning
 from same.engine.grid import Cell, Grid
-from same.engine.record import is_finished, write_result
+from same.engine.record import check_results, is_finished, write_result
 from same.engine.remote import arguments_of, run_cell
 from same.engine.snapshot import prune
 from same.errors import InputError
@@ -67,6 +67,7 @@ def sweep(
     cells = tuning.tuned(grid, results) if grid.tune is None else list(grid.cells)
     for cell in [*cells, *(cell for found in questions.values() for cell in found.values())]:
         _ = cell.job
+    check_results(results, grid.cells)
     state = State()
     with _connected(scheduler, workers) as (client, threads), _interruptible():
         phase = _Phase(client, threads, grid.keep, state, show)

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from same.engine.results import protocol_of
 from same.errors import InputError
 from same.metrics import FORMULAS, NAMES, READINGS
 from same.runs import differences, fingerprint
@@ -111,23 +112,13 @@ def make_tables(results: Iterable[tuple[Path, Result]], reading: str = "strict")
     groups: dict[str, dict[str, list[tuple[Path, Result]]]] = {}
     protocols: dict[str, Mapping[str, Any]] = {}
     for path, result in results:
-        protocol = _protocol(result)
+        protocol = protocol_of(result["settings"])
         tasks = fingerprint({"tasks": result["settings"]["tasks"]})
         key = f"{result['benchmark']} {tasks} {protocol}"
         protocols[key] = protocol
         label = f"{result['method']}@{result['tag']}"
         groups.setdefault(key, {}).setdefault(label, []).append((path, result))
     return [_table(protocols[key], list(found.values()), reading) for key, found in groups.items()]
-
-
-def _protocol(result: Result) -> dict[str, Any]:
-    settings = result["settings"]
-    names = ("data", "train_items", "test_items", "validation_items")
-    found = {name: settings[name] for name in names if settings.get(name) is not None}
-    backbone = dict(settings["backbone"])
-    model = f"{backbone.pop('name')} {backbone.pop('digest')}"
-    rest = {name: " ".join(value) if isinstance(value, list) else value for name, value in backbone.items()}
-    return {**found, "backbone": model, **rest}
 
 
 def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Result]]], reading: str) -> Table:

@@ -1,5 +1,6 @@
 """Results files of finished runs, snapshots without weights, rows held out for validation."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from same.data import dataset
 from same.data.manifest import load_benchmark
 from same.engine.grid import Cell
 from same.engine.job import request_of
-from same.engine.record import is_finished, result_path, write_result
+from same.engine.record import check_results, is_finished, result_path, write_result
 from same.engine.results import read_result, read_results
 from same.engine.session import Session
 from same.engine.snapshot import prune
@@ -51,6 +52,17 @@ def test_an_unchanged_result_is_not_written_again_and_a_damaged_one_is(cell, tmp
         list(read_results(tmp_path))
     write_result(tmp_path, cell)
     assert read_result(result_path(tmp_path, cell))["method"] == "lora"
+
+
+def test_a_result_of_another_protocol_is_not_written_over(cell, tmp_path):
+    path = write_result(tmp_path, cell)
+    check_results(tmp_path, [cell])
+    fewer = Cell(dataclasses.replace(cell.request, train_items=3), cell.tag)
+    with pytest.raises(InputError, match=rf"{path.name} must hold .*train_items: None → 3.* --results"):
+        check_results(tmp_path, [cell, fewer])
+    shorter = Cell(dataclasses.replace(cell.request, tasks=1), cell.tag)
+    with pytest.raises(InputError, match=r"differs in tasks: "):
+        check_results(tmp_path, [shorter])
 
 
 def test_a_run_that_was_started_again_is_not_finished(cell, copied):

@@ -4,7 +4,6 @@ import pytest
 
 from same import registry
 from same.errors import InputError
-from same.methods._base import Method
 from same.methods.lora import Lora
 from same.methods.moelora import MoELora
 from same.methods.same import Same
