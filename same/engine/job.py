@@ -28,6 +28,7 @@ from same.runs import RunFolder, fingerprint
 
 STRATEGIES = ("ddp", "fsdp", "zero2")
 TASK_SETTINGS = ("key", "train", "test", "images", "scorer", "max_new_tokens")
+FOLDERS = ("checkpoint", "encoder")  # settings that may name one
 SEEDS = 2**32  # as many as numpy takes
 OptimizerName = Literal["adamw", "sgd", "adamw_8bit"]
 OPTIMIZERS: tuple[OptimizerName, ...] = typing.get_args(OptimizerName)
@@ -190,7 +191,7 @@ class Job:
             "benchmark": self.benchmark.name,
             "data": f"{data}-{fingerprint(missing)}" if missing else data,
             "tasks": [{name: getattr(task, name) for name in TASK_SETTINGS} for task in self.benchmark.tasks],
-            "method": {"name": request.method, **dataclasses.asdict(self.method_config)},
+            "method": {"name": request.method, **self.method_config.described()},
             "train": train,
             "backbone": {"name": request.backbone, "digest": digest, **backbone},
             "seed": request.seed,
@@ -314,9 +315,9 @@ def _check_cut(request: Request, train: TrainConfig) -> None:
 def _anchored(request: Request) -> Request:
     """The same request from any working directory: files it names by relative paths are named by absolute ones."""
     settings, benchmark = dict(request.settings), request.benchmark
-    checkpoint = str(settings.get("checkpoint") or "")
-    if checkpoint and Path(checkpoint).is_dir():  # else the name of one on the hub
-        settings["checkpoint"] = str(Path(checkpoint).absolute())
+    for name, value in settings.items():
+        if name in FOLDERS and value and Path(str(value)).is_dir():  # else the name of one on the hub
+            settings[name] = str(Path(str(value)).absolute())
     if Path(benchmark).suffix in (".yaml", ".yml") and Path(benchmark).is_file():
         benchmark = str(Path(benchmark).absolute())
     root = request.data_root and str(Path(request.data_root).expanduser().absolute())
@@ -385,9 +386,8 @@ def coerce(name: str, value: Any, annotation: Any) -> Any:
 def environment() -> dict[str, Any]:
     """What is worth knowing about where a run was made, beside its settings."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    about = {"python": platform.python_version(), "platform": platform.platform()}
-    memory = psutil.virtual_memory().total // 2**20
-    hardware = {"cpus": os.cpu_count(), "memory_mb": memory, "gpus": torch.cuda.device_count()}
+    about = {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count()}
+    hardware = {"memory_mb": psutil.virtual_memory().total // 2**20, "gpus": torch.cuda.device_count()}
     return {**about, **hardware, "packages": versions, "git_commit": _git_commit()}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from same.engine.audit_table import means, read_audit
 from same.engine.grid import Cell
+from same.engine.job import FOLDERS
 from same.engine.results import SCHEMA, protocol_of, read_result
 from same.errors import InputError, SnapshotError
 from same.metrics import summarise
@@ -79,7 +80,7 @@ def result(cell: Cell) -> dict[str, Any]:
     names = ("benchmark", "method", "seed", "fingerprint", "created", "settings")
     environment = {key: value for key, value in config["environment"].items() if key != "request"}
     kept = {key: scores[key] for key in ("tasks", "variants", "zero_shot", "forward", "errors")}
-    given = {key: value for key, value in job.request.settings.items() if key != "checkpoint"}
+    given = {key: value for key, value in job.request.settings.items() if key not in FOLDERS}
     about = {key: getattr(job.method, key) for key in ("title", "paper", "notes", "budget_reason")}
     return {
         **{name: config[name] for name in names},

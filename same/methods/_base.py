@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
@@ -189,6 +189,10 @@ class MethodConfig(metaclass=Presets):
             value, choices = getattr(self, name), get_args(hint)
             if get_origin(hint) is Literal and value not in choices:
                 raise InputError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}.")
+
+    def described(self) -> dict[str, Any]:
+        """The settings as plain values; of a folder its content, as it may lie anywhere."""
+        return asdict(self)
 
     def gradient_only(self) -> dict[str, Any]:
         """Settings to change, with their values, for a method that edits gradients and no finished update."""

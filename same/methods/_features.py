@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
+from same.backbones._base import checkpoint_digest
 from same.data.collate import IGNORED
 from same.errors import InputError
 from same.methods._base import ROWS, Batch, Method, MethodConfig, Reduce
@@ -26,6 +27,9 @@ class FeatureConfig(MethodConfig):
     """
 
     encoder: str | None = None
+
+    def described(self) -> dict[str, Any]:
+        return {**super().described(), "encoder": self.encoder and checkpoint_digest(self.encoder)}
 
 
 class FeatureMethod(Method):

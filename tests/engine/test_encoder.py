@@ -1,5 +1,8 @@
 """A text encoder in the place of the backbone's own words."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from transformers import BertConfig, BertModel
@@ -53,3 +56,14 @@ def test_an_encoder_that_is_not_there_is_refused_before_anything_is_written(ask,
     with pytest.raises(InputError, match="encoder must be a text encoder in a folder"):
         Session.open(request)
     assert not resolve(request).folder.path.exists()
+
+
+def test_an_encoder_counts_by_its_content_wherever_it_lies(ask, encoder, tmp_path, monkeypatch):
+    moved = shutil.copytree(encoder, tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    here, there = (resolve(ask(tmp_path / "runs", "disco", encoder=place)) for place in ("moved", str(encoder)))
+    assert here.request.settings["encoder"] == str(moved)
+    assert here.settings == there.settings
+    assert str(tmp_path) not in json.dumps(here.settings)
+    (moved / "config.json").write_text("{}")
+    assert resolve(here.request).settings != there.settings
