@@ -168,6 +168,16 @@ def test_a_choice_varies_with_the_row(name, trained, make_batch):
     assert not torch.allclose(*found, atol=1e-6)
 
 
+def test_both_banks_of_smolora_choose_by_the_row_not_only_weigh(trained, make_batch):
+    method = trained("smolora")
+    features = method.features(question(make_batch(50, rows=64)))
+    banks = torch.stack([gate(**features) for gate in method.gates]).unflatten(-1, (2, -1))  # gates, rows, banks, experts
+    assert (banks.count_nonzero(-1) == 1).all()
+    chosen = banks.argmax(-1)
+    for bank in range(2):
+        assert any(len(rows.unique()) > 1 for rows in chosen[..., bank]), bank
+
+
 @pytest.mark.parametrize("name", methods_for("oracle"))
 def test_only_the_declared_oracle_is_told_the_task(name):
     assert overrides("reveal_task")(KINDS[name]) == KINDS[name].task_id_at_inference
