@@ -1,11 +1,12 @@
 """Palette, marks and layout shared by every figure; colour never carries a meaning alone."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A8A", "#F0E442")
 """Okabe and Ito's colour-blind-safe hues, black replaced by a grey that shows on dark and light ground."""
@@ -50,11 +51,20 @@ def layout(title: str, height: int, **settings: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "title": {"text": title, "x": 0.5, "xanchor": "center", "font": {"size": 16}},
         "height": height,
-        "margin": {"l": 64, "r": 64, "t": 64, "b": 64},
+        "margin": {"l": 64, "r": 64, "t": 72, "b": 64},
         "legend": {"orientation": "v", "x": 1.02, "xanchor": "left"},
         "template": "plotly_white",
     }
     return base | settings
+
+
+def panels(labels: Sequence[str], spacing: float) -> go.Figure:
+    """One panel a run, side by side on one scale; a fingerprint stands below its name, as panels may be narrow."""
+    titles = [label.replace(" · ", "<br>") for label in labels]
+    figure = make_subplots(
+        rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=spacing
+    )
+    return figure.update_annotations(font={"size": 12})
 
 
 _PLAIN = {"automargin": True, "ticks": "", "title": {"standoff": 15}, "zerolinewidth": 2}

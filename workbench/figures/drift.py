@@ -5,9 +5,19 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import SEQUENTIAL, colour_bar, empty, groups, having, layout, line, marks, task_ticks
+from workbench.figures._style import (
+    SEQUENTIAL,
+    colour_bar,
+    empty,
+    groups,
+    having,
+    layout,
+    line,
+    marks,
+    panels,
+    task_ticks,
+)
 
 NOTHING = "No routing was recorded: pick a run whose method has experts, with at least one finished task."
 MEASURES = {
@@ -67,7 +77,7 @@ def drift_heatmap(table: pd.DataFrame, measure: str = "divergence", title: str =
     if table.empty:
         return empty(NOTHING)
     labels = list(dict.fromkeys(table["label"]))
-    figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.02)
+    figure = panels(labels, 0.02)
     for column, label in enumerate(labels, start=1):
         part = table[table["label"] == label]
         grid = part.pivot(index="layer", columns="after", values=measure).reindex(dict.fromkeys(part["layer"]))

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, empty, groups, layout, marks, task_ticks
+from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, empty, groups, layout, marks, panels, task_ticks
 
 _NOTHING = "No answers to compare: pick a run with at least one finished task."
 
@@ -22,7 +21,7 @@ def readings_over_stages(readings: pd.DataFrame, title: str = "One task's score 
         return empty(_NOTHING)
     labels = list(dict.fromkeys(readings["label"]))
     style = marks(readings["reading"])
-    figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.03)
+    figure = panels(labels, 0.03)
     for column, (_, run) in enumerate(groups(readings, "label"), start=1):
         for reading, part in groups(run, "reading"):
             line = go.Scatter(
@@ -55,7 +54,7 @@ def format_drift_map(drift: pd.DataFrame, title: str = "Format drift: semantic l
     if drift.empty:
         return empty(_NOTHING)
     labels = list(dict.fromkeys(drift["label"]))
-    figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.02)
+    figure = panels(labels, 0.02)
     for column, (label, part) in enumerate(groups(drift, "label"), start=1):
         grid = part.pivot(index="after", columns="task_index", values="drift").sort_index()
         names = dict(zip(part["task_index"], part["task"], strict=True))
@@ -96,7 +95,7 @@ def error_classes(
     labels = list(dict.fromkeys(errors["label"]))
     known = {name: place for place, name in enumerate(order or dict.fromkeys(errors["error"]))}
     classes = {name: place for name, place in known.items() if (errors["error"] == name).any()}
-    figure = make_subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=labels, horizontal_spacing=0.03)
+    figure = panels(labels, 0.03)
     for column, (_, run) in enumerate(groups(errors, "label"), start=1):
         for name, place in classes.items():
             part = run[run["error"] == name]
