@@ -171,7 +171,7 @@ def test_a_choice_varies_with_the_row(name, trained, make_batch):
 def test_both_banks_of_smolora_choose_by_the_row_not_only_weigh(trained, make_batch):
     method = trained("smolora")
     features = method.features(question(make_batch(50, rows=64)))
-    banks = torch.stack([gate(**features) for gate in method.gates]).unflatten(-1, (2, -1))  # gates, rows, banks, experts
+    banks = torch.stack([gate(**features) for gate in method.gates]).unflatten(-1, (2, -1))  # gate, row, bank, expert
     assert (banks.count_nonzero(-1) == 1).all()
     chosen = banks.argmax(-1)
     for bank in range(2):

@@ -137,7 +137,7 @@ def test_a_refreshed_geometry_starts_new_coordinates_and_keeps_the_moments(begun
     train(method, 1, 6, optimizer=adam, each=note, end=False)
     start = copies(explicit)
     z = {key: torch.zeros_like(value).requires_grad_() for key, value in start.items()}
-    optimizer = adam(list(z.values()))
+    optimizer, weights = adam(list(z.values())), start
     for step in range(6):
 
         def root(key, step=step):
