@@ -44,6 +44,17 @@ input, button {{ font: inherit; padding: 0.5rem; }}
 """
 
 
+_SAID = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in · SAME workbench</title>
+<style>
+:root {{ color-scheme: light dark; font-family: system-ui, Roboto, Helvetica, Arial, sans-serif; }}
+body {{ display: grid; place-content: center; min-height: 90vh; }}
+</style></head>
+<body><h1>SAME workbench</h1><p role="status">{message}</p><p><a href="{login}">Log in</a></p></body></html>
+"""
+
+
 class Passwords(AuthProvider):
     """Names and passwords of an auth file; a name taken from the file is out at its next request."""
 
@@ -92,8 +103,19 @@ class OAuth(OAuthProvider):
         if missing:
             raise InputError(f"--oauth {provider} must find {', '.join(missing)} in the environment; set them.")
         config.oauth_provider = provider
+        self.provider = provider
         self.accounts = accounts
         super().__init__()
+
+    @cached_property
+    def login_handler(self) -> type[RequestHandler]:
+        """The provider's, that comes back to the login below the prefix."""
+        return type("OAuthLogin", (_Returning, AUTH_PROVIDERS[self.provider]), {})
+
+    @property
+    def logout_handler(self) -> type[RequestHandler]:
+        """Forgets the cookies and stays: the login would enter again at once."""
+        return _Left
 
     @property
     def get_user_async(self) -> Any:
@@ -161,6 +183,31 @@ def _below(prefix: str, wish: str) -> str:
     parts = urlsplit(wish)
     ours = not parts.scheme and not parts.netloc and "\\" not in wish and wish.startswith(f"{prefix}/")
     return wish if ours and not wish.startswith("//") else f"{prefix}/"
+
+
+class _Returning(RequestHandler):
+    """What Panel leaves open in its handlers: servers with a prefix, pages without style sheets from elsewhere."""
+
+    @property
+    def _redirect_uri(self) -> str:
+        here = f"{self.request.protocol}://{self.request.host}{self.application.prefix}/login"
+        return str(config.oauth_redirect_uri or here)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say why the provider's answer was not taken."""
+        error = kwargs["exc_info"][1]
+        self.clear_all_cookies()
+        say("login", address=self.request.remote_ip, outcome="refused", status=status_code)
+        reason = error.reason if isinstance(error, HTTPError) else None
+        message = f"The login did not succeed ({reason or status_code})."
+        self.finish(_SAID.format(message=escape(message), login=f"{self.application.prefix}/login"))
+
+
+class _Left(RequestHandler):
+    def get(self) -> None:
+        """Forget who this was."""
+        self.clear_all_cookies(path=config.cookie_path)
+        self.write(_SAID.format(message="You are logged out.", login=f"{self.application.prefix}/login"))
 
 
 class _Logout(RequestHandler):
