@@ -5,14 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from same import registry
 from same.engine.grid import Cell, Grid, Tune
 from same.engine.job import environment
 from same.engine.record import is_finished
-from same.engine.results import REMEDY, SCHEMA, TUNING
-from same.errors import RunFailed
+from same.engine.results import REMEDY, RESULTS, SCHEMA, TUNING
+from same.errors import InputError, RunFailed
+from same.methods._base import Method
 from same.metrics import summarise
 from same.sealed import read_json, write_json
 
+_FIRST = "Run `same sweep` on the grid that tunes first."
 Candidates = Mapping[str, Mapping[float, Cell]]
 """The runs that a method's choice goes by, by method and value."""
 
@@ -114,10 +117,26 @@ def tuned(grid: Grid, results: Path) -> list[Cell]:
     Raises:
         InputError: nothing was chosen on that benchmark yet.
     """
-    if not grid.tuned:
-        return list(grid.cells)
-    content = read_json(tuning_path(results, grid.tuned), "Run `same sweep` on the grid that tunes first.", SCHEMA)
-    return list(_tuned(grid.cells, content))
+    return list(_tuned(grid.cells, _read(results, grid.tuned))) if grid.tuned else list(grid.cells)
+
+
+def chosen(method: str, benchmark: str, results: Path = RESULTS) -> dict[str, Any]:
+    """What was chosen for a method on a benchmark, as settings; nothing for one that does not train.
+
+    Raises:
+        InputError: nothing was chosen for it.
+    """
+    content = _read(results, benchmark)
+    if not registry.load_class("same.methods", method, Method).trains:
+        return {}
+    if method not in content["methods"]:
+        known = ", ".join(content["methods"])
+        raise InputError(f"A setting must be chosen for {method} on {benchmark}; there is one for {known}. {_FIRST}")
+    return {content["setting"]: content["methods"][method]["chosen"]}
+
+
+def _read(results: Path, benchmark: str) -> dict[str, Any]:
+    return read_json(tuning_path(results, benchmark), _FIRST, SCHEMA)
 
 
 def _tuned(cells: Sequence[Cell], content: Mapping[str, Any]) -> Iterator[Cell]:

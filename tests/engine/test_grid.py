@@ -144,6 +144,10 @@ def test_a_choice_is_kept_used_and_not_asked_for_again(load, tmp_path):
     assert trained.tuning is not None
     assert trained.tuning["scores"] == {"0.1": 0.1, "0.2": 0.2}
     assert untrained.tuning is None
+    assert tuning.chosen("lora", "mini-coin", tmp_path) == {"learning_rate": 0.2}
+    assert tuning.chosen("zero_shot", "mini-coin", tmp_path) == {}
+    with pytest.raises(InputError, match=r"must be chosen for same on mini-coin; there is one for lora"):
+        tuning.chosen("same", "mini-coin", tmp_path)
 
 
 def test_a_method_with_a_run_that_did_not_end_is_asked_for_again(load, tmp_path):
