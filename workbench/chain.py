@@ -332,7 +332,8 @@ def _trains(step: Step, run: RunFolder) -> bool:
         return False
     asked = {name: request.get(name) for name in ("settings", "train_items", "test_items") if given.get(name)}
     asked.setdefault("settings", request.get("settings", {}))
-    beside = {name: value for name, value in asked["settings"].items() if name != "checkpoint"}
+    added = {"checkpoint", *(["learning_rate"] if given.get("tuned") else [])} - (given.get("settings") or {}).keys()
+    beside = {name: value for name, value in asked["settings"].items() if name not in added}
     return all({**asked, "settings": beside}[name] == (given.get(name) or {}) for name in asked)
 
 

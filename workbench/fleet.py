@@ -13,7 +13,7 @@ from same.errors import InputError, RunFailed
 from workbench.plan import Step
 
 OF_A_RUN = ("benchmark", "method", "seed", "settings")
-OF_A_GRID = ("backbone", "checkpoint", "processes", "strategy", "train_items", "test_items", "data_root")
+OF_A_GRID = ("backbone", "checkpoint", "processes", "strategy", "train_items", "test_items", "data_root", "tuned")
 BAD_INPUT = 2
 
 

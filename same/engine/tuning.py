@@ -136,7 +136,9 @@ def chosen(method: str, benchmark: str, results: Path = RESULTS) -> dict[str, An
 
 
 def _read(results: Path, benchmark: str) -> dict[str, Any]:
-    return read_json(tuning_path(results, benchmark), _FIRST, SCHEMA)
+    """The choices among these results, or those that come with the project."""
+    own = tuning_path(results, benchmark)
+    return read_json(own if own.is_file() else tuning_path(RESULTS, benchmark), _FIRST, SCHEMA)
 
 
 def _tuned(cells: Sequence[Cell], content: Mapping[str, Any]) -> Iterator[Cell]:

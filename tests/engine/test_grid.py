@@ -169,6 +169,6 @@ def test_a_method_with_a_run_that_did_not_end_is_asked_for_again(load, tmp_path)
 
 
 def test_a_grid_that_takes_anothers_choice_says_where_it_should_be(load, tmp_path):
-    grid = load(tuned="mini-coin")
-    with pytest.raises(InputError, match=r"tuning\.json is missing.*grid that tunes"):
+    grid = load(tuned="mini-ucit")
+    with pytest.raises(InputError, match=r"mini-ucit/tuning\.json is missing.*grid that tunes"):
         tuning.tuned(grid, tmp_path)

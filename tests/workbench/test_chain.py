@@ -269,7 +269,7 @@ def test_what_a_chain_trains_becomes_a_grid_of_each_size(tmp_path: Path) -> None
     assert len({run["tag"] for run in one["runs"]}) == len(one["runs"])
     [corner] = [run for run in one["runs"] if run.get("settings") == {"gain": "none"}]
     assert (corner["method"], corner["benchmarks"], corner["seeds"]) == ("same", ["mini-coin"], [0])
-    assert one["train_items"] == 800
+    assert (one["train_items"], one["tuned"]) == (640, "mini-coin")
     assert len(grids([*steps, *load_chain("quick", tmp_path).steps])) == 2
 
 
@@ -284,8 +284,11 @@ def test_the_progress_beside_a_step_is_that_of_its_own_run(variants: Path) -> No
     [corner] = [step for step in load_chain("mini", variants).steps if step.name == "ablate-gain=none"]
     of_its_size = replace(corner, parameters={**corner.parameters, "train_items": 64, "test_items": 0})
     [found] = [run for run in runs_in(variants) if _trains(of_its_size, run)]
-    assert found.config()["environment"]["request"]["settings"] == {"gain": "none"}
-    assert not any(_trains(corner, run) for run in runs_in(variants)), "it trains 800 rows of each task"
+    request = found.config()["environment"]["request"]
+    assert request["settings"] == {"gain": "none"}
+    chosen = {**of_its_size.parameters, "settings": {"gain": "none", "learning_rate": 0.1}}
+    assert not _trains(replace(of_its_size, parameters=chosen), found)
+    assert not any(_trains(corner, run) for run in runs_in(variants)), "it trains 640 rows of each task"
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
