@@ -20,6 +20,8 @@ Tables (pandas) and their columns; indices are 0-based, layers and inputs have s
     steps          run, label, task, step, position, loss, samples_per_second, memory_mb, active
     times          run, label, task_index, task, train_seconds, evaluate_seconds, memory_mb
     sizes          run, label, task_index, part (a file's name), megabytes
+    tokens         layer, position, token ("" for a picture's), row, column, expert, weight; of_words and of_patches have
+                   one layer of them, or their mean
 """
 
 from workbench.tables._activation import (
@@ -35,6 +37,7 @@ from workbench.tables._drift import drift
 from workbench.tables._rerouting import rerouted, reroutings, retraining, swap, swap_effects
 from workbench.tables._sizes import sizes
 from workbench.tables._spectra import angles, gains, inputs, protection, ranks, rules_of, spectra, stages
+from workbench.tables._tokens import of_patches, of_words, tokens, with_short_layers
 
 __all__ = [
     "activation",
@@ -46,6 +49,8 @@ __all__ = [
     "gains",
     "inputs",
     "last_scored",
+    "of_patches",
+    "of_words",
     "protection",
     "ranks",
     "rerouted",
@@ -59,4 +64,6 @@ __all__ = [
     "swap",
     "swap_effects",
     "times",
+    "tokens",
+    "with_short_layers",
 ]

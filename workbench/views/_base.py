@@ -33,8 +33,8 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
-
-
+POLL_MS = 1000
+"""Between two looks at the queue."""
 SMALL = 4096
 """Numbers of an array that is sent as a list."""
 DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError)

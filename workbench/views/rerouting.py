@@ -13,7 +13,7 @@ from workbench import figures
 from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
-from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._base import NO_RUNS, POLL_MS, View, Visitor, card
 
 ABOUT = (
     "After task t a model has experts and a router. **R s E t** answers a task with the experts as they were after "
@@ -27,7 +27,6 @@ ONLY_RUNNERS = (
     "You may look at every result here. Only runners may queue jobs: ask who runs this server for the role "
     "(workbench user add NAME --role runner)."
 )
-POLL_MS = 1000
 SHOWN = {"state": 100, "done": 80, "asked": 330, "run": 200, "user": 100, "submitted": 110, "message": 320}
 """Columns of the queue, and their widths in pixels."""
 
@@ -204,7 +203,7 @@ class ReroutingLab(View):
             running = next((job for job in jobs if job.state == "running" and job.curve), None)
             if running is not None:
                 self.show(self.curve, _curve(running.key, running.title, running.curve))
-            mine = [job for job in fresh if job.run == self.run.value]
+            mine = [job for job in fresh if job.run == self.run.value and isinstance(job.asked, Rerouting)]
             if mine:
                 self.attempt(lambda: self._show_results(mine[0].results[-1]))
 
