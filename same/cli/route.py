@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,8 @@ from same.cli.reroute import Lines, print_line
 
 if TYPE_CHECKING:
     import pandas
+
+WIDTH = 20
 
 
 def route(
@@ -41,16 +44,14 @@ def route(
 
 def told(table: pandas.DataFrame) -> str:
     """A line a word with its experts' weights, and one for all tokens of the picture together."""
-    mean = table.groupby(["position", "token", "expert"])["weight"].mean().unstack("expert")
-    lines = [" " * 20 + "".join(f"{f'E{expert + 1}':>7}" for expert in mean)]
-    for (_, token), weights in mean.iterrows():
-        if token:
-            lines.append(_line(json.dumps(token, ensure_ascii=False), weights))
-    pictured = mean[mean.index.get_level_values("token") == ""]
+    mean = table.groupby(["position", "token", "expert"])["weight"].mean().unstack("expert").reset_index("token")
+    said, pictured = mean[mean["token"] != ""], mean.loc[mean["token"] == "", mean.columns[1:]]
+    lines = [" " * WIDTH + "".join(f"{f'E{expert + 1}':>7}" for expert in range(len(mean.columns) - 1))]
+    lines += [_line(json.dumps(token, ensure_ascii=False), weights) for token, *weights in said.to_numpy()]
     if len(pictured):
         lines.append(_line(f"{len(pictured)} of the picture", pictured.mean()))
     return "\n".join(lines)
 
 
-def _line(name: str, weights: pandas.Series[float]) -> str:
-    return f"{name[:20]:20}" + "".join(f"{weight:7.3f}" for weight in weights)
+def _line(name: str, weights: Iterable[float]) -> str:
+    return f"{name[:WIDTH]:{WIDTH}}" + "".join(f"{weight:7.3f}" for weight in weights)

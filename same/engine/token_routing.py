@@ -62,8 +62,8 @@ def keep_token_routing(
             report({"kind": "load", "run": str(run.path)})
         columns = _columns(token_routing(run, after, task, question_id))
         about = {"version": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-        about |= {"after": after, "task": task, "question_id": question_id}
-        kept.write(lambda folder: write_table(folder / "tokens.parquet", columns), **about)
+        asked = {"after": after, "task": task, "question_id": question_id}
+        kept.write(lambda folder: write_table(folder / "tokens.parquet", columns), **about, **asked)
     return kept
 
 
