@@ -33,6 +33,8 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+DIGITS = "0.[00000000]"
+"""How a field shows its number: as it is typed, so that what is selected on entering the field stays selected."""
 POLL_MS = 1000
 """Between two looks at the queue."""
 SMALL = 4096

@@ -10,7 +10,7 @@ import panel_material_ui as pmui
 from workbench import figures, tables
 from workbench.figures.activation import STEP_MEASURES, TIME_MEASURES
 from workbench.store import Store
-from workbench.views._base import Visitor, card
+from workbench.views._base import DIGITS, Visitor, card
 from workbench.views._several import SeveralRuns
 
 ABOUT = (
@@ -66,7 +66,14 @@ class Cost(SeveralRuns):
         self.step = pmui.Select(label="Step by step", options=said, value="samples_per_second", width=230)
         about = "What one process sustains in training: the planned time follows from it"
         self.speed = pmui.FloatInput(
-            label="Planned speed (TFLOP/s)", value=100.0, start=1e-6, end=1e6, step=1.0, width=190, description=about
+            label="Planned speed (TFLOP/s)",
+            value=100.0,
+            start=1e-6,
+            end=1e6,
+            step=1.0,
+            width=220,
+            format=DIGITS,
+            description=about,
         )
         self.totals = _table(list(TOTALS.values()), 1)
         self.beside = _table(list(BESIDE.values()), 2)
