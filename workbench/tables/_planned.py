@@ -16,6 +16,7 @@ PARTS = ["run", "label", "part", "megabytes"]
 ORDER = ("weights", "adapter", "gradients", "optimiser", "statistics", "activations", "logits", "buckets")
 """Of the parts of a plan, as they are stacked; the record has them by the alphabet."""
 MEASURED = "measured"
+STACKED = (*ORDER, MEASURED)
 MEBIBYTES = 1e9 / 2**20
 """In a gigabyte."""
 
@@ -63,7 +64,7 @@ def memory_parts(store: Store, runs: Sequence[str]) -> pd.DataFrame:
         if parts:
             parts[MEASURED] = taken.loc[taken["run"] == run, "memory_mb"].max()
         rows += [(run, labels[run], name, size) for name, size in parts.items() if size]
-    return pd.DataFrame(rows, columns=PARTS)
+    return pd.DataFrame(sorted(rows, key=lambda row: STACKED.index(row[2])), columns=PARTS)
 
 
 def _plan(folder: RunFolder) -> dict[str, Any]:

@@ -25,7 +25,8 @@ ABOUT = (
     "things, on a CPU it is the whole process, in which Python, torch and the pictures take several hundred MB more. "
     "*Snapshots* are the adapters and statistics of the finished tasks; the files measured also hold tables. "
     "*Training* = operations / (processes · speed); the speed is what you say above, and the speed measured is the "
-    "planned operations / measured seconds: take it to plan another run on this machine. What a run **would** need "
+    "planned operations / measured seconds: take it to plan another run on this machine. Memory is in 2²⁰ bytes, what "
+    "is kept or sent in 10⁶. What a run **would** need "
     "elsewhere: `same plan --benchmark coin --method same --backbone llava-1.5-7b`."
 )
 HOW = {
@@ -77,7 +78,7 @@ class Cost(SeveralRuns):
         )
         self.totals = _table(list(TOTALS.values()), 1)
         self.beside = _table(list(BESIDE.values()), 2)
-        self.beside.param.update(height=360, widths={"label": 110})
+        self.beside.param.update(height=360, widths={"run": 110, "planned": 100, "measured": 110})
         self.unplanned = pmui.Typography("", variant="body2", margin=(10, 10), sizing_mode="stretch_width")
         self.by_task, self.by_step, self.memory = self.plot(), self.plot(), self.plot()
         self.times = self.steps = pd.DataFrame()

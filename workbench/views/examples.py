@@ -258,5 +258,5 @@ class Examples(View):
         tokens = card(controls, self.said, self._routed)
         errors = "; ".join(f"*{name}*, {meaning}" for name, meaning in ERRORS.items())
         about = pn.pane.Markdown(ABOUT.format(errors=errors))
-        parts = (which, through, self.note, question, tokens, below, about)
+        parts = (which, through, self.note, question, below, tokens, about)
         return pmui.Column(*parts, sizing_mode="stretch_width")
