@@ -89,12 +89,12 @@ def test_who_may_ask_asks_once_and_may_cancel(run: RunFolder, tmp_path: Path) ->
     jobs = Jobs("tcp://127.0.0.1:1", patience=3)
     alice, bob = (Examples(Store(run.path.parents[2]), Visitor(name, jobs, jobs)) for name in ("alice", "bob"))
     assert "Press Route its tokens" in alice.said.object
-    alice.route_button.clicks += 1
+    alice.attempt(alice._route)
     bob.poll()
     assert [view.route_button.disabled for view in (alice, bob)] == [True, True]
     assert [view.cancel_button.disabled for view in (alice, bob)] == [False, True]
     assert "A job of alice asks the model" in bob.said.object
-    alice.cancel_button.clicks += 1
+    alice.attempt(alice._cancel)
     bob.poll()
     assert "The last job cancelled" in bob.said.object
     assert not bob.route_button.disabled
@@ -115,7 +115,7 @@ def test_a_wish_becomes_a_table_of_the_run_and_is_made_once(ask: Any, tmp_path: 
     jobs = Jobs(notify=watch)
     view = Examples(Store(tmp_path / "runs"), Visitor("alice", jobs, jobs))
     view.restore({"task": "letter", "question": "2"})
-    view.route_button.clicks += 1
+    view.attempt(view._route)
     assert watch.ended.wait(120)
     view.poll()
     assert view._routed.objects, view.said.object

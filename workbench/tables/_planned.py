@@ -57,14 +57,15 @@ def planned(store: Store, runs: Sequence[str], teraflops: float) -> tuple[pd.Dat
 def memory_parts(store: Store, runs: Sequence[str]) -> pd.DataFrame:
     """The parts of the memory that a process was planned to hold, and the most that one was seen to hold; in MB."""
     labels, taken = store.overview().set_index("run")["label"], times(store, runs)
-    rows = []
+    rows: list[tuple[str, str, str, float]] = []
     for run in runs:
         sizes_of = _plan(store.folder(run)).get("gigabytes", {})
         parts = {name: sizes_of[name] * MEBIBYTES for name in ORDER if name in sizes_of}
         if parts:
             parts[MEASURED] = taken.loc[taken["run"] == run, "memory_mb"].max()
         rows += [(run, labels[run], name, size) for name, size in parts.items() if size]
-    return pd.DataFrame(sorted(rows, key=lambda row: STACKED.index(row[2])), columns=PARTS)
+    rows.sort(key=lambda row: STACKED.index(row[2]))
+    return pd.DataFrame(rows, columns=PARTS)
 
 
 def _plan(folder: RunFolder) -> dict[str, Any]:

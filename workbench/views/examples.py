@@ -27,7 +27,7 @@ UNANSWERED = (
 )
 NO_EXPERTS = "This run's method has no experts: its tokens are not routed. Choose a run of another method."
 UNROUTED = "Where the tokens of this question go after this stage is not in the run's record yet. "
-ASK = "Press Route its tokens: a job loads the model, which takes about a minute, and keeps the result."
+ASK = "Press Route its tokens: a job loads the model, lets it read the question, and keeps what it finds."
 ASK_A_RUNNER = "Ask a runner to press Route its tokens here, or to run: {command}"
 NO_TOKENS = tables.with_short_layers([])
 NONE = "There is no such question in this task and stage. Choose another kind under Show."

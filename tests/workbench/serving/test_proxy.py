@@ -6,15 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
-from tornado.httpserver import HTTPServer
+from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.netutil import bind_sockets
-from tornado.web import Application
-from tornado.websocket import WebSocketHandler, websocket_connect
+from tornado.websocket import websocket_connect
 
 from tests.workbench.screenshot import CHROMIUM, browser_page
 
@@ -23,63 +22,29 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
 ]
-PASSED = ("Host", "Origin", "Cookie", "Accept", "Content-Type", "User-Agent")
-LEFT_OUT = {"Connection", "Content-Length", "Date", "Server", "Transfer-Encoding"}
+HOPPING = (b"connection:", b"x-forwarded-")
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Proxy(WebSocketHandler):
-    """Passes what it is asked, and messages both ways, to a server on this machine."""
+async def passed(below: Stream, port: int) -> None:
+    """Pass one request to a server on this machine as a proxy does, then bytes both ways."""
+    reader, writer = below
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[:-2]
+    kept = [line for line in lines if not line.lower().startswith(HOPPING)]
+    upgraded = any(line.lower().startswith(b"upgrade:") for line in kept)
+    kept += [b"X-Forwarded-For: 192.0.2.7", b"X-Forwarded-Proto: http"]
+    kept += [b"Connection: Upgrade" if upgraded else b"Connection: close"]
+    above = await asyncio.open_connection("127.0.0.1", port)
+    above[1].write(b"\r\n".join([first, *kept, b"", b""]))
+    await asyncio.gather(pumped(reader, above[1]), pumped(above[0], writer))
 
-    port = 0
 
-    def check_origin(self, origin: str) -> bool:
-        return True  # the server behind is to decide
-
-    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        return self.upstream.selected_subprotocol
-
-    def _request(self, scheme: str) -> HTTPRequest:
-        given = {name: self.request.headers[name] for name in PASSED if name in self.request.headers}
-        given |= {"X-Forwarded-For": self.request.remote_ip or "", "X-Forwarded-Proto": "http"}
-        return HTTPRequest(
-            f"{scheme}://127.0.0.1:{self.port}{self.request.uri}",
-            headers=given,
-            follow_redirects=False,
-            decompress_response=False,
-        )
-
-    async def get(self, *_: str) -> None:
-        if self.request.headers.get("Upgrade", "").lower() == "websocket":
-            names = [name.strip() for name in self.request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-            try:
-                self.upstream = await websocket_connect(self._request("ws"), subprotocols=names)
-            except HTTPClientError as error:
-                self.set_status(error.code)
-                await self.finish()
-            else:
-                await super().get()
-            return
-        answer = await AsyncHTTPClient().fetch(self._request("http"), raise_error=False)
-        self.set_status(answer.code)
-        self.clear_header("Content-Type")
-        for name, value in answer.headers.get_all():
-            if name not in LEFT_OUT:
-                self.add_header(name, value)
-        await self.finish(answer.body)
-
-    def open(self, *_: str) -> None:
-        self.downwards = asyncio.create_task(self._downwards())
-
-    async def _downwards(self) -> None:
-        while (message := await self.upstream.read_message()) is not None:
-            await self.write_message(message, binary=isinstance(message, bytes))
-        self.close()
-
-    async def on_message(self, message: str | bytes) -> None:
-        await self.upstream.write_message(message, binary=isinstance(message, bytes))
-
-    def on_close(self) -> None:
-        self.upstream.close()
+async def pumped(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while part := await source.read(1 << 16):
+            target.write(part)
+            await target.drain()
+        target.close()
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +58,9 @@ def behind(runs: Path) -> Iterator[str]:
         assert server.stdout is not None
         port = re.search(r":(\d+)/same", server.stdout.readline())
         assert port
-        handler = type("Passing", (Proxy,), {"port": int(port[1])})
         loop = asyncio.new_event_loop()
-
-        async def listen() -> None:
-            HTTPServer(Application([("/same.*", handler)])).add_socket(socket)
-
-        loop.run_until_complete(listen())
+        listening = asyncio.start_server(lambda *below: passed(below, int(port[1])), sock=socket)
+        loop.run_until_complete(listening)
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         yield f"http://{host}/same/"
