@@ -16,6 +16,7 @@ def request_of_run(ask, tmp_path_factory):
     return ask(tmp_path_factory.mktemp("planned"), "moelora", num_experts=3, rank=2)
 
 
+@pytest.mark.slow
 def test_a_run_records_its_plan_once_before_it_trains(request_of_run):
     run = train(request_of_run)
     (found,) = run.events("plan")

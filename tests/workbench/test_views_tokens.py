@@ -78,11 +78,15 @@ def test_a_damaged_record_is_named_and_the_answers_are_shown(run: RunFolder, tmp
     view = Examples(Store(tmp_path))
     question = view.table["question_id"].iloc[0]
     keep_tokens(run, 7, "scienceqa", question)
+    keep_tokens(run, 7, "scienceqa", view.table["question_id"].iloc[1])
+    view.number.value = 2
+    assert view._routed.objects
     (run.routed_tokens(7, "scienceqa", question).path / "tokens.parquet").write_bytes(b"else")
-    view.refresh()
+    view.number.value = 1
     assert "tokens.parquet is damaged" in view.note.object
     assert "same route" in view.note.object
-    assert question in view.text.object or "1 of" in view.text.object
+    assert "1 of 4" in view.text.object
+    assert view._routed.objects == [], "not those of the question before"
 
 
 def test_who_may_ask_asks_once_and_may_cancel(run: RunFolder, tmp_path: Path) -> None:

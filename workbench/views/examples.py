@@ -1,5 +1,6 @@
 """Examples: test questions one by one, with picture, reference, the answers after each task, where its tokens go."""
 
+import shlex
 from html import escape
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from workbench import answers, figures, pictures, tables
 from workbench.jobs.asked import TokenRouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import MEAN_LAYER, Store, at_layer
-from workbench.views._base import NO_RUNS, POLL_MS, View, Visitor, card
+from workbench.views._base import DAMAGED, NO_RUNS, POLL_MS, View, Visitor, card
 
 ABOUT = (
     "The answer when the task was learned stands beside the one after the stage chosen; the table has that of every "
@@ -205,7 +206,8 @@ class Examples(View):
         possible = asked is not None and len(self.layer.options) > 1
         self.cancel_button.disabled = not mine
         self.route_button.disabled = not possible or job is not None or self.visitor.jobs is None
-        table = tables.tokens(self.store, self.run.value, *vars(asked).values()) if asked and possible else NO_TOKENS
+        table = self._tokens(asked) if asked and possible else NO_TOKENS
+        patches, words = tables.of_patches(table, layer), tables.of_words(table, layer)
         if asked is None:
             said = ""
         elif not possible:
@@ -213,10 +215,10 @@ class Examples(View):
         elif table.empty:
             said = self._unrouted(asked, job)
         else:
-            said = f"Question {asked.question} after Task {asked.after + 1}: ω of each of its tokens."
+            said = f"Question {asked.question} after Task {asked.after + 1}: "
+            said += "ω of each of its tokens." if len(words) else "this layer reads none of its tokens. Choose another."
             self.route_button.disabled = True
         self.said.object = escape(said, quote=False)
-        patches, words = tables.of_patches(table, layer), tables.of_words(table, layer)
         key = (self.run.value, asked, layer, tables.stages(self.store, self.run.value) if len(table) else ())
         if len(words):
             self.draw(self.words, key, lambda: figures.token_routing(words, f"ω of each word, {layer}"))
@@ -226,12 +228,19 @@ class Examples(View):
         if self._routed.objects != drawn:
             self._routed.objects = drawn
 
+    def _tokens(self, asked: TokenRouting) -> pd.DataFrame:
+        try:
+            return tables.tokens(self.store, self.run.value, asked.after, asked.task, asked.question)
+        except DAMAGED:
+            self.said.object, self._routed.objects = "", []
+            raise
+
     def _unrouted(self, asked: TokenRouting, job: Job | None) -> str:
         """Why no routing is shown, and what to do."""
         if job is not None:
             return f"A job of {job.user or 'this machine'} asks the model: {job.state}. {job.message}".strip()
-        command = f"same route --run {self.store.folder(self.run.value).path} --after {asked.after}"
-        command += f" --task {asked.task} --question {asked.question}"
+        words = ["same", "route", "--run", str(self.store.folder(self.run.value).path), "--after", str(asked.after)]
+        command = shlex.join([*words, "--task", asked.task, "--question", asked.question])
         wish = ASK if self.visitor.jobs is not None else ASK_A_RUNNER.format(command=command)
         ended = f"The last job {self._job.state}: {self._job.message} " if self._job is not None else ""
         return f"{UNROUTED}{ended}{wish}"

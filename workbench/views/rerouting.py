@@ -72,7 +72,8 @@ class ReroutingLab(View):
         self.watch(self.results, self._show_result)
         self.watch(self.layer, self._offer_weights)
         self.remember(benchmark=self.benchmark, run=self.run, task=self.task, scoring=self.variant)
-        self.remember(router=self.router, experts=self.experts, steps=self.steps, result=self.results)
+        self.remember(router=self.router, experts=self.experts, items=self.items, steps=self.steps, rate=self.rate)
+        self.remember(layer=self.layer, result=self.results)
         self.refresh()
 
     def _button(self, label: str, icon: str, act: Any, colour: str = "primary") -> pmui.Button:
