@@ -2,6 +2,7 @@
 
     runs/<benchmark>/<method>/<seed>-<fingerprint>/
       config.json  events.jsonl  scores.json  predictions/<stage>/  snapshots/task_00/ …  state/  reroute/<id>.json
+      tokens/<id>/
 
 Folders of results are complete or absent: written beside, flushed to disk, renamed. Every file of them, config.json and
 scores.json are compared with the sha256 that was recorded when they were written before anything is read from them;
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from same import __version__
 from same.errors import InputError, SnapshotError
 from same.sealed import SealedFolder, canonical, read_json, write_json
 
@@ -257,6 +259,17 @@ class RunFolder:
         """Fingerprints of the finished re-routings, the oldest first."""
         found = (self.path / "reroute").glob("[!.]*.json")
         return [path.stem for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
+
+    # -- routing of tokens --------------------------------------------------------------------------------------------
+
+    def routed_tokens(self, after: int, task: str, question_id: str) -> SealedFolder:
+        """The table ``tokens``, ω of a test question's tokens after a stage; absent until somebody has asked for it.
+
+        The folder is named by the hash of all that determines it, what stands in the snapshot among it.
+        """
+        given = {"version": __version__, "after": after, "task": task, "question_id": question_id}
+        key = fingerprint({**given, "snapshot": self.snapshot(after).manifest()["files"]})
+        return SealedFolder(self.path / "tokens" / key, "Delete that folder and run the same `same route` again.")
 
 
 def _whole_lines(size: int, path: Path) -> int:

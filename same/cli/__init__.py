@@ -16,6 +16,7 @@ import typer
 from same.cli._options import AllowMissing, AsJson, BenchmarkName, DataRoot, RunPath, Settings, parse_settings
 from same.cli.plan import plan
 from same.cli.reroute import reroute
+from same.cli.route import route
 from same.cli.sweep import sweep
 from same.cli.tables import tables
 from same.errors import InputError, RunFailed
@@ -30,6 +31,7 @@ app.command()(plan)
 app.command()(sweep)
 app.command()(tables)
 app.command()(reroute)
+app.command()(route)
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def reroute(  # noqa: PLR0913 - a command has as many options as its contract sa
     from same.runs import RunFolder
 
     folder, by_hand = RunFolder(run), _numbers(weights)
-    rerouter = Rerouter(folder, _print if as_json else Lines())
+    rerouter = Rerouter(folder, print_line if as_json else Lines())
     pairs = [(one, int(other)) for other in versions(folder, experts) for one in versions(folder, router, KINDS)]
     results = [
         Rerouting(task, one, other, retrain_steps, learning_rate, items, seed, layer, by_hand) for one, other in pairs
@@ -47,7 +47,7 @@ def reroute(  # noqa: PLR0913 - a command has as many options as its contract sa
     for asked in results:
         found = rerouter.result(asked)
         if as_json:
-            _print({"kind": "result", **found})
+            print_line({"kind": "result", **found})
         else:
             print(told(found), flush=True)
 
@@ -59,7 +59,8 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise InputError(f"--weights must be numbers with commas between; got {text!r}.") from None
 
 
-def _print(event: Mapping[str, Any]) -> None:
+def print_line(event: Mapping[str, Any]) -> None:
+    """An event as a line of JSON, at once."""
     print(json.dumps(event, ensure_ascii=False), flush=True)
 
 

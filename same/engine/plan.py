@@ -45,6 +45,7 @@ class Asked:
         length: tokens of a row, its picture's included (None: the picture's and 128 more).
         train_items: training rows of each task (None: all).
         settings: as for a run.
+        tasks: only the benchmark's first so many (None: all).
     """
 
     backbone: str
@@ -57,6 +58,7 @@ class Asked:
     length: int | None = None
     train_items: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tasks: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("gpus", "gpu_gigabytes", "teraflops", "length", "train_items"):
@@ -75,6 +77,8 @@ class Plan:
         gigabytes_per_gpu: by part, at the peak of a training step.
         megabytes_sent_per_step: by each GPU.
         snapshot_megabytes: of all tasks' snapshots, without predictions.
+        task_megabytes: of each task's snapshot.
+        gigaflops_per_row: operations of a training row, forward and backward, in 10⁹.
         hours: of training, without evaluation; None where the manifest promises no rows and none are given.
         fits: the parts together leave a tenth of the GPU free.
         advice: what would fit where this does not.
@@ -87,6 +91,8 @@ class Plan:
     gigabytes_per_gpu: dict[str, float]
     megabytes_sent_per_step: float
     snapshot_megabytes: float
+    task_megabytes: list[float]
+    gigaflops_per_row: float
     hours: float | None
     fits: bool
     advice: str
@@ -218,7 +224,7 @@ class _Planner:
         backbone_config: Backbone.Config,
     ) -> None:
         self.asked, self.family, self.train = asked, family, train
-        self.benchmark = load_benchmark(asked.benchmark)
+        self.benchmark = load_benchmark(asked.benchmark).first(asked.tasks)
         with torch.device("meta"):
             self.base: PreTrainedModel = AutoModelForImageTextToText.from_config(config, attn_implementation=ATTENTION)
         dtype = torch.bfloat16 if "bf16" in (train.precision, backbone_config.weights) else torch.float32
@@ -245,14 +251,16 @@ class _Planner:
         row = traced.flops / rows + 2 * seen * towers
         operations = row * sum(known) * len(items) / max(1, len(known)) * self.train.epochs
         seconds = operations / (self.asked.gpus * self.asked.teraflops * 1e12)
-        snapshots = len(items) * (self._adapter_file() + needs.snapshot)
-        snapshots += needs.snapshot_per_task * len(items) * (len(items) + 1) // 2
+        one = self._adapter_file() + needs.snapshot
+        snapshots = [(one + needs.snapshot_per_task * count) / 1e6 for count in range(1, len(items) + 1)]
         return Plan(
             parameters=self.parameters,
             trainable=self.trainable,
             gigabytes_per_gpu={**{name: round(value, 4) for name, value in parts.items()}, "total": round(total, 4)},
             megabytes_sent_per_step=round(self._sent() / 1e6, 1),
-            snapshot_megabytes=round(snapshots / 1e6, 1),
+            snapshot_megabytes=round(sum(snapshots), 1),
+            task_megabytes=[round(size, 3) for size in snapshots],
+            gigaflops_per_row=row / 1e9,
             hours=round(seconds / 3600, 2) if known else None,
             fits=total <= room,
             advice="",

@@ -97,6 +97,27 @@ def versions(run: RunFolder, text: str, kinds: Sequence[str] = ()) -> list[str]:
     return [registry.choose("version", part, [*known, *kinds, "all"]) for part in wanted]
 
 
+def require_experts(run: RunFolder) -> None:
+    """Refuse a run whose snapshots cannot be routed.
+
+    Raises:
+        InputError: no task is finished, its method does not route experts, or its adapters were pruned.
+    """
+    if not run.finished():
+        raise InputError(f"{run.path} must have a finished task; it has none. Train until its first one is.")
+    first = run.snapshot(0)
+    if not first.has("routing.parquet"):
+        raise InputError(
+            f"{run.path} must be of a method that routes experts; {run.config()['method']} does not. "
+            "Give a run of another method."
+        )
+    if first.manifest().get("pruned"):
+        raise InputError(
+            f"{run.path} must hold its adapters; its snapshots were pruned to their tables. Train it anew with "
+            "`same train`, or give a run that was not part of such a sweep."
+        )
+
+
 class Rerouter:
     """Answers re-routings of one run; its backbone is loaded once, and only when something is not known yet.
 
@@ -113,20 +134,7 @@ class Rerouter:
         settings = run.config()["settings"]
         self.tasks = [task["key"] for task in settings["tasks"]]
         self.train = TrainConfig(**settings["train"])
-        finished = run.finished()
-        if not finished:
-            raise InputError(f"{run.path} must have a finished task; it has none. Train until its first one is.")
-        first = run.snapshot(0)
-        if not first.has("routing.parquet"):
-            raise InputError(
-                f"{run.path} must be of a method that routes experts; {run.config()['method']} does not. "
-                "Give a run of another method."
-            )
-        if first.manifest().get("pruned"):
-            raise InputError(
-                f"{run.path} must hold its adapters; its snapshots were pruned to their tables. Train it anew with "
-                "`same train`, or give a run that was not part of such a sweep."
-            )
+        require_experts(run)
 
     def result(self, asked: Rerouting) -> dict[str, Any]:
         """What became of it, from the run's record or anew.

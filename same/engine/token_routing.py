@@ -1,6 +1,7 @@
 """One test question looked at closely: its picture, and where a run's routers send each of its tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from same import __version__, registry
 from same.data.dataset import test_rows
-from same.data.manifest import Benchmark
 from same.data.prepare import prepare
 from same.engine.job import request_of, resolve
-from same.engine.session import Session
+from same.engine.reroute import require_experts
+from same.engine.session import Report, Session
 from same.engine.snapshot import restore
 from same.errors import InputError
 from same.methods._experts import ExpertMethod
-from same.runs import RunFolder
+from same.runs import RunFolder, write_table
+from same.sealed import SealedFolder
 from same.tuner.observe import moe_layers
 
 
@@ -27,16 +30,45 @@ def picture_of(run: RunFolder, task: str, question_id: str) -> Path | None:
     Raises:
         InputError: the run's benchmark, task or question is not there.
     """
-    job = resolve(request_of(run))
-    image = _row(job.benchmark, task, question_id, prepare(job.source, job.data_root, progress=False))["image"]
+    image = _row(run, task, question_id)["image"]
     return None if image is None else Path(image)
 
 
-def _row(benchmark: Benchmark, task: str, question_id: str, root: Path) -> dict[str, Any]:
-    for row in test_rows(benchmark, benchmark.task(task), root):
+def _row(run: RunFolder, task: str, question_id: str) -> dict[str, Any]:
+    job = resolve(request_of(run))
+    root = prepare(job.source, job.data_root, progress=False)
+    for row in test_rows(job.benchmark, job.benchmark.task(task), root, allow_missing=job.partial):
         if row["question_id"] == question_id:
             return dict(row)
     raise InputError(f"{task} must have the test question asked for; got {question_id!r}. Take one of its predictions.")
+
+
+def keep_token_routing(
+    run: RunFolder, after: int, task: str, question_id: str, report: Report | None = None
+) -> SealedFolder:
+    """Let the routing of a question's tokens join the run's record, where it is made once: the table ``tokens``.
+
+    Args:
+        report: called with the kind load before the backbone is loaded.
+
+    Raises:
+        InputError: as `token_routing` does, and nothing was written.
+    """
+    require_experts(run)
+    registry.choose("stage", str(after), [str(index) for index in range(run.finished())])
+    kept = run.routed_tokens(after, task, question_id)
+    if not kept.exists:
+        if report is not None:
+            report({"kind": "load", "run": str(run.path)})
+        columns = _columns(token_routing(run, after, task, question_id))
+        about = {"version": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        asked = {"after": after, "task": task, "question_id": question_id}
+        kept.write(lambda folder: write_table(folder / "tokens.parquet", columns), **about, **asked)
+    return kept
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def token_routing(run: RunFolder, after: int, task: str, question_id: str) -> list[dict[str, Any]]:
@@ -55,11 +87,10 @@ def token_routing(run: RunFolder, after: int, task: str, question_id: str) -> li
     Raises:
         InputError: the run's method has no experts, or stage, task or question are not there.
     """
+    row = _row(run, task, question_id)
     session = _session(run.path)
     restore(session, run.snapshot(after))
     session.model.eval()
-    root = prepare(session.job.source, session.job.data_root, progress=False)
-    row = _row(session.job.benchmark, task, question_id, root)
     batch = send_to_device(session.collate_prompts([row]), session.processes.device)
     weights = _weights(session.model, lambda: session.model(**batch))
     ids = batch["input_ids"][0].tolist()
@@ -79,7 +110,7 @@ def token_routing(run: RunFolder, after: int, task: str, question_id: str) -> li
 
 @lru_cache(maxsize=1)
 def _session(path: Path) -> Session:
-    session = Session.open(request_of(RunFolder(path)))
+    session = Session.reopen(RunFolder(path))
     if not isinstance(session.method, ExpertMethod):
         raise InputError(f"{path} must be of a method with experts; {session.job.request.method} has none.")
     session.attach()
@@ -110,5 +141,6 @@ def _weights(model: nn.Module, run: Callable[[], Any]) -> dict[str, Tensor]:
         for hook in hooks:
             hook.remove()
     return {
-        name: layers[name].weigh(x.to(layers[name].router) @ layers[name].router.T).cpu() for name, x in seen.items()
+        name: layers[name].weigh(x.to(layers[name].router) @ layers[name].router.T).detach().cpu()
+        for name, x in seen.items()
     }

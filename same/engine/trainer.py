@@ -23,6 +23,7 @@ from same.engine.examples import SessionExamples
 from same.engine.job import SEEDS, Request
 from same.engine.optimizers import make_optimizer
 from same.engine.pace import Pace
+from same.engine.planned import record_plan
 from same.engine.processes import Stopped
 from same.engine.session import Report, Session
 from same.engine.snapshot import finish_snapshot, restore, write_trained
@@ -71,6 +72,7 @@ def _train(session: Session) -> None:
     for index in range(finished):
         folder.snapshot(index).verify()
     evaluate_zero_shot(session)
+    record_plan(session)
     session.attach()
     session.record("budget", **asdict(session.budget))
     if 0 < finished < len(keys):

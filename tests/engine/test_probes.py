@@ -1,8 +1,12 @@
 """The stream without task names and the text-only probe, on the small benchmark."""
 
+import json
+
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from same.cli import app
 from same.engine.stream import shifts
 from same.engine.text_probe import ALL_LAYERS, READINGS, _accuracy, probe_tasks
 from same.engine.token_routing import picture_of, token_routing
@@ -55,6 +59,17 @@ def test_the_routing_of_a_questions_tokens_is_theirs_alone_and_sums_to_one(exper
     assert picture_of(experts, "colour", "colour-0").name == "red.png"
     with pytest.raises(InputError, match="must have the test question asked for; got 'nothing'"):
         picture_of(experts, "colour", "nothing")
+    given = ["route", "--run", str(experts.path), "--after", "2", "--task", "colour", "--question", "colour-0"]
+    plain, lines = (CliRunner().invoke(app, [*given, *more]) for more in ([], ["--json"]))
+    kept = experts.routed_tokens(2, "colour", "colour-0")
+    assert kept.table("tokens")["weight"].tolist() == [row["weight"] for row in rows]
+    assert [line.partition(" ")[0] for line in plain.stdout.splitlines()[-2:]] == ['":"', "64"]
+    (found,) = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert (found["kind"], found["id"], found["tokens"]) == ("result", kept.path.name, len(shares) // found["layers"])
+    for wrong, said in ((["--after", "3"], "Unknown stage '3'"), (["--question", "colour-9"], "colour-9")):
+        refused = CliRunner().invoke(app, [*given, *wrong])
+        assert said in str(refused.exception)
+    assert len(list((experts.path / "tokens").iterdir())) == 1
 
 
 @pytest.mark.slow

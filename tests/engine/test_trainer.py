@@ -62,7 +62,7 @@ def test_events_tell_the_run_in_order(finished):
     assert kinds[0] == "start"
     assert kinds[-1] == "done"
     one_task = ["task_start", "step", "step", "evaluate", "evaluate", "task_end"]
-    assert kinds[4:11] == ["budget", *one_task]
+    assert kinds[4:12] == ["plan", "budget", *one_task]
     named = {"task", "step", "steps", "loss", "learning_rate", "samples_per_second", "eta_seconds", "memory_mb"}
     assert named <= set(finished.events("step")[0])
 

@@ -39,6 +39,11 @@ def write_run(
     return run
 
 
+def write_routing(folder: Path, after: int) -> None:
+    """The routing table of a snapshot, with the same weight for every expert."""
+    _tables(folder, after, np.full((len(LAYERS), EXPERTS), 1 / EXPERTS))
+
+
 def _softmax(values: np.ndarray) -> np.ndarray:
     raised = np.exp(values)
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))

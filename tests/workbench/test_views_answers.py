@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from same.runs import write_table
+from tests.workbench.deep import write_deep_run
 from tests.workbench.synthetic import TASKS, write_run
 from tests.workbench.variants import write_variant
 from workbench.store import Store
@@ -160,3 +161,30 @@ def test_reports_say_where_there_are_no_runs(tmp_path: Path) -> None:
     view.refresh()
     assert "same train" not in view.note.object
     assert "same" not in set(view.measured.value.get("method", []))
+
+
+def test_what_was_planned_stands_beside_what_was_measured(tmp_path: Path) -> None:
+    run = write_deep_run(tmp_path, "same", 0.2)
+    write_deep_run(tmp_path, "moelora", 0.4)
+    view = Cost(Store(tmp_path))
+    assert "Without a plan: moelora, same." in view.unplanned.object
+    assert "same train" in view.unplanned.object
+    assert view.memory.object.layout.annotations[0].text.startswith("None of the chosen runs")
+    assert view.beside.value.empty
+    plan = {"trainable": 5000, "gigabytes": {"weights": 0.2, "adapter": 0.05, "buckets": 0.0, "total": 0.25}}
+    plan |= {"megabytes_sent_per_step": 0.0, "task_megabytes": [1.0] * 4, "petaflops": [0.001] * 4}
+    run.append_event("plan", **plan)
+    view.refresh()
+    assert "Without a plan: moelora." in view.unplanned.object
+    table = view.beside.value.set_index("quantity")
+    assert list(table.loc["memory of a process (MB)", ["planned", "measured"]]) == ["238", "510"]
+    assert list(table.loc["training (s)", ["planned", "measured"]]) == ["0.04", "46"]
+    assert list(table.loc["speed of a process (TFLOP/s)", ["planned", "measured"]]) == ["100", "0.087"]
+    assert table.loc["trained parameters", "measured"] == "–"
+    assert [bar.name for bar in view.memory.object.data] == ["weights", "adapter", "measured"]
+    view.speed.value = 0.1
+    assert view.beside.value.set_index("quantity").loc["training (s)", "planned"] == "40"
+    assert view.state()["teraflops"] == "0.1"
+    run.append_event("plan", unknown="RuntimeError: <b>")
+    view.refresh()
+    assert "same could not be planned: RuntimeError: &lt;b&gt;" in view.unplanned.object

@@ -13,6 +13,7 @@ from workbench.figures.activation import (
 from workbench.figures.drift import drift_curve, drift_heatmap, expert_map
 from workbench.figures.formats import error_classes, format_drift_map, readings_over_stages
 from workbench.figures.metrics import metric_comparison
+from workbench.figures.planned import planned_memory
 from workbench.figures.protocols import two_protocols
 from workbench.figures.rerouting import rerouting_controls, rerouting_curve, retraining_curves, swap
 from workbench.figures.robustness import sensitivity, spread
@@ -49,6 +50,7 @@ __all__ = [
     "metric_comparison",
     "overlap_curve",
     "overlap_heatmap",
+    "planned_memory",
     "probe_accuracy",
     "protection",
     "rank_map",

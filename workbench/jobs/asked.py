@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from typing import Protocol
 
 from same.errors import InputError
 from same.registry import choose
@@ -10,6 +11,24 @@ from same.runs import RunFolder
 ROUTERS = ("own", "random", "uniform", "oracle")
 """What a router may be beside a version."""
 MOST_STEPS = 10_000
+
+
+class Asked(Protocol):
+    """A question to a run that only its model can answer."""
+
+    @property
+    def title(self) -> str:
+        """What is asked, in a few words."""
+
+    @property
+    def count(self) -> int:
+        """How many results the answer has."""
+
+    def check(self, run: RunFolder) -> None:
+        """Compare the question with the run; raises InputError."""
+
+    def command(self, run: RunFolder) -> list[str]:
+        """The arguments of the process; nothing of it passes through a shell."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,11 @@ class Rerouting:
         text = f"{self.task}: router {routers}, experts {', '.join(str(index + 1) for index in self.experts)}"
         text += f", {self.retrain_steps} steps" if self.retrain_steps else ""
         return text + (f", {self.layer} by hand" if self.layer else "")
+
+    @property
+    def count(self) -> int:
+        """Pairs of versions."""
+        return len(self.routers) * len(self.experts)
 
     def check(self, run: RunFolder) -> None:
         """Compare the question with the run.
@@ -63,13 +87,53 @@ class Rerouting:
 
     def command(self, run: RunFolder) -> list[str]:
         """The arguments of the process; nothing of it passes through a shell."""
-        words = [sys.executable, "-m", "same.cli", "reroute", "--json", f"--run={run.path.resolve()}"]
-        words += [f"--task={self.task}", f"--router={','.join(self.routers)}"]
+        words = [*_same("reroute", run), f"--task={self.task}", f"--router={','.join(self.routers)}"]
         words += [f"--experts={','.join(map(str, self.experts))}", f"--seed={self.seed}"]
         for name in ("retrain_steps", "learning_rate", "items", "layer"):
             if getattr(self, name) is not None:
                 words.append(f"--{name.replace('_', '-')}={getattr(self, name)}")
         return words + ([f"--weights={','.join(map(str, self.weights))}"] if self.layer is not None else [])
+
+
+@dataclass(frozen=True)
+class TokenRouting:
+    """A question to a run: where the tokens of one of its test questions go after a stage."""
+
+    after: int
+    task: str
+    question: str
+
+    @property
+    def title(self) -> str:
+        """What is asked, in a few words."""
+        return f"{self.task}: tokens of question {self.question}, after Task {self.after + 1}"
+
+    @property
+    def count(self) -> int:
+        """One table."""
+        return 1
+
+    def check(self, run: RunFolder) -> None:
+        """Compare the question with the run.
+
+        Raises:
+            InputError: the run has no experts, no such stage or task, or did not answer the question then.
+        """
+        choose("stage", str(self.after), [str(index) for index in range(run.finished())])
+        choose("task", self.task, [task["key"] for task in run.config()["settings"]["tasks"]])
+        if not run.snapshot(self.after).has("routing.parquet"):
+            raise InputError(f"{run.path} must be of a method with experts to have a routing. Choose another run.")
+        if self.question not in set(run.read_predictions(self.after, self.task)["question_id"]):
+            raise InputError(f"{self.task} must have the test question {self.question!r} in this run; it has not.")
+
+    def command(self, run: RunFolder) -> list[str]:
+        """The arguments of the process; nothing of it passes through a shell."""
+        words = [*_same("route", run), f"--after={self.after}", f"--task={self.task}"]
+        return [*words, f"--question={self.question}"]
+
+
+def _same(command: str, run: RunFolder) -> list[str]:
+    return [sys.executable, "-m", "same.cli", command, "--json", f"--run={run.path.resolve()}"]
 
 
 def within(name: str, value: float | None, least: float, most: float) -> None:

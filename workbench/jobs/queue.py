@@ -14,7 +14,7 @@ from typing import Any
 from same.errors import InputError
 from same.registry import choose
 from same.runs import RunFolder
-from workbench.jobs.asked import Rerouting
+from workbench.jobs.asked import Asked
 from workbench.jobs.process import work
 
 FINISHED = ("done", "failed", "cancelled")
@@ -52,8 +52,7 @@ class Job:
     key: str
     user: str
     run: str
-    title: str
-    pairs: int
+    asked: Asked
     state: str = "waiting"
     submitted: float = field(default_factory=time.time)
     started: float | None = None
@@ -64,9 +63,14 @@ class Job:
     curve: tuple[tuple[int, float], ...] = ()
     """Steps and losses of the router that is being trained."""
     answered: int = 0
-    """How many of the pairs."""
+    """How many of the results."""
     results: tuple[str, ...] = ()
     """Keys of what joined the run's record, known at the end."""
+
+    @property
+    def title(self) -> str:
+        """What is asked, in a few words."""
+        return self.asked.title
 
 
 class Jobs:
@@ -98,7 +102,7 @@ class Jobs:
         self._client: Any = None
         self._closed = False
 
-    def submit(self, user: str, run: RunFolder, name: str, asked: Rerouting) -> Job:
+    def submit(self, user: str, run: RunFolder, name: str, asked: Asked) -> Job:
         """Queue a job.
 
         Args:
@@ -111,7 +115,7 @@ class Jobs:
             InputError: the question does not fit the run, or the user or the server has too many jobs.
         """
         asked.check(run)
-        job = Job(uuid.uuid4().hex[:12], user, name, asked.title, len(asked.routers) * len(asked.experts))
+        job = Job(uuid.uuid4().hex[:12], user, name, asked)
         with self._lock:
             open_jobs = [other for other in self._jobs.values() if other.state not in FINISHED]
             own = sum(other.user == user for other in open_jobs)
@@ -232,7 +236,7 @@ class Jobs:
 
     def _heard(self, key: str, event: Mapping[str, Any]) -> None:
         job, kind = self.job(key), event.get("kind")
-        whole = 1 / job.pairs
+        whole = 1 / job.asked.count
         begun = job.answered * whole
         if kind == "start":
             self._change(key, state="running", started=time.time(), message="starting")

@@ -20,6 +20,9 @@ Tables (pandas) and their columns; indices are 0-based, layers and inputs have s
     steps          run, label, task, step, position, loss, samples_per_second, memory_mb, active
     times          run, label, task_index, task, train_seconds, evaluate_seconds, memory_mb
     sizes          run, label, task_index, part (a file's name), megabytes
+    planned        run, label, quantity, planned, measured; memory_parts: run, label, part, megabytes (2²⁰ bytes)
+    tokens         layer, position, token ("" for a picture's), row, column, expert, weight; of_words and of_patches:
+                   one layer's, or the mean over layers
 """
 
 from workbench.tables._activation import (
@@ -32,9 +35,11 @@ from workbench.tables._activation import (
     times,
 )
 from workbench.tables._drift import drift
+from workbench.tables._planned import memory_parts, planned
 from workbench.tables._rerouting import rerouted, reroutings, retraining, swap, swap_effects
 from workbench.tables._sizes import sizes
 from workbench.tables._spectra import angles, gains, inputs, protection, ranks, rules_of, spectra, stages
+from workbench.tables._tokens import of_patches, of_words, tokens, with_short_layers
 
 __all__ = [
     "activation",
@@ -46,6 +51,10 @@ __all__ = [
     "gains",
     "inputs",
     "last_scored",
+    "memory_parts",
+    "of_patches",
+    "of_words",
+    "planned",
     "protection",
     "ranks",
     "rerouted",
@@ -59,4 +68,6 @@ __all__ = [
     "swap",
     "swap_effects",
     "times",
+    "tokens",
+    "with_short_layers",
 ]

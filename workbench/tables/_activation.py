@@ -1,17 +1,13 @@
 """Utilisation, importance and what rests; time and memory from the runs' own record."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from same.runs import RunFolder
 from workbench.formulas import Array, minmax, resting
 from workbench.store import Store, layer_names
-from workbench.tables._files import table
+from workbench.tables._files import events, table
 
 ACTIVATION = ["after", "step", "layer", "expert", "utilization", "importance", "score", "frozen"]
 STEPS = ["run", "label", "task", "step", "position", "loss", "samples_per_second", "memory_mb", "active"]
@@ -88,7 +84,7 @@ def steps(store: Store, runs: Sequence[str]) -> pd.DataFrame:
     labels = store.overview().set_index("run")["label"]
     rows = []
     for run in runs:
-        for event in _events(store.folder(run), "step"):
+        for event in events(store.folder(run), "step"):
             active = event.get("active_experts")
             row = {name: event.get(name) for name in STEPS}
             row |= {"run": run, "label": labels[run], "position": event["task"] + event["step"] / event["steps"]}
@@ -104,23 +100,12 @@ def times(store: Store, runs: Sequence[str]) -> pd.DataFrame:
     for run in runs:
         folder = store.folder(run)
         memory: dict[int, float] = {}
-        for event in _events(folder, "step"):
+        for event in events(folder, "step"):
             memory[event["task"]] = max(memory.get(event["task"], 0.0), event.get("memory_mb", 0.0))
-        for event in _events(folder, "task_end"):
+        for event in events(folder, "task_end"):
             if "train_seconds" in event:
                 about = {"run": run, "label": labels[run], "task_index": event["task"], "task": event["key"]}
                 about |= {name: event[name] for name in ("train_seconds", "evaluate_seconds")}
                 rows.append(about | {"memory_mb": memory.get(event["task"])})
     found = pd.DataFrame(rows, columns=TIMES)
     return found.drop_duplicates(["run", "task_index"], keep="last", ignore_index=True)
-
-
-def _events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
-    seen = folder.events_path.stat() if folder.events_path.exists() else None
-    return _read_events(folder.path, kind, seen and (seen.st_mtime_ns, seen.st_size))
-
-
-@lru_cache(maxsize=64)
-def _read_events(path: Path, kind: str, _identity: object) -> list[dict[str, Any]]:
-    """Read once as long as the record has not grown."""
-    return RunFolder(path).events(kind)

@@ -53,3 +53,14 @@ def open_tensors(path: Path) -> Any:
 def number(tensor: NDArray[Any]) -> float:
     """The one number of a tensor."""
     return float(np.asarray(tensor).reshape(-1)[0])
+
+
+def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
+    """The events of one kind, read once as long as the record has not grown; not to be changed."""
+    seen = folder.events_path.stat() if folder.events_path.exists() else None
+    return _events(folder.path, kind, seen and (seen.st_mtime_ns, seen.st_size))
+
+
+@lru_cache(maxsize=64)
+def _events(path: Path, kind: str, _identity: Identity) -> list[dict[str, Any]]:
+    return RunFolder(path).events(kind)

@@ -28,6 +28,10 @@ NO_RUNS = (
     "There is no run in this folder yet. Train one with `same train --benchmark mini-coin --method same`, "
     "or run `workbench reproduce --chain quick`, then press Refresh."
 )
+DIGITS = "0.[00000000]"
+"""How a field shows its number: as it is typed, so that what is selected on entering the field stays selected."""
+POLL_MS = 1000
+"""Between two looks at the queue."""
 PLOT_CONFIG = {
     "displaylogo": False,
     "responsive": True,

@@ -13,7 +13,7 @@ from workbench import figures
 from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
-from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._base import DIGITS, NO_RUNS, POLL_MS, View, Visitor, card
 
 ABOUT = (
     "After task t a model has experts and a router. **R s E t** answers a task with the experts as they were after "
@@ -27,7 +27,6 @@ ONLY_RUNNERS = (
     "You may look at every result here. Only runners may queue jobs: ask who runs this server for the role "
     "(workbench user add NAME --role runner)."
 )
-POLL_MS = 1000
 SHOWN = {"state": 100, "done": 80, "asked": 330, "run": 200, "user": 100, "submitted": 110, "message": 320}
 """Columns of the queue, and their widths in pixels."""
 
@@ -50,9 +49,11 @@ class ReroutingLab(View):
             label="Test items", value=50, start=0, width=120, description="From the first on; 0 is all"
         )
         self.steps = pmui.IntInput(label="Steps", value=50, start=1, end=MOST_STEPS, width=110)
-        self.rate = pmui.FloatInput(label="Learning rate", value=1e-3, start=1e-8, end=10.0, step=1e-4, width=140)
+        self.rate = pmui.FloatInput(
+            label="Learning rate", value=1e-3, start=1e-8, end=10.0, step=1e-4, width=160, format=DIGITS
+        )
         self.layer = pmui.Select(label="Layer", options={}, width=150)
-        self.weights = pmui.Row()
+        self.weights = pmui.FlexBox()
         self.pair_button = self._button("Evaluate this pair", "play_arrow", self._pair)
         self.grid_button = self._button("Evaluate the whole s × t grid", "grid_on", self._grid)
         self.train_button = self._button("Retrain the router and evaluate", "model_training", self._retrain)
@@ -71,7 +72,8 @@ class ReroutingLab(View):
         self.watch(self.results, self._show_result)
         self.watch(self.layer, self._offer_weights)
         self.remember(benchmark=self.benchmark, run=self.run, task=self.task, scoring=self.variant)
-        self.remember(router=self.router, experts=self.experts, steps=self.steps, result=self.results)
+        self.remember(router=self.router, experts=self.experts, items=self.items, steps=self.steps, rate=self.rate)
+        self.remember(layer=self.layer, result=self.results)
         self.refresh()
 
     def _button(self, label: str, icon: str, act: Any, colour: str = "primary") -> pmui.Button:
@@ -139,7 +141,7 @@ class ReroutingLab(View):
         count = self.store.experts(self.run.value) if self.run.value else 0
         if len(self.weights) != count:
             self.weights.objects = [
-                pmui.FloatInput(label=f"ω E{expert + 1}", value=1.0, start=0.0, step=0.1, width=92)
+                pmui.FloatInput(label=f"ω E{expert + 1}", value=1.0, start=0.0, step=0.1, width=124, format=DIGITS)
                 for expert in range(count)
             ]
 
@@ -204,7 +206,7 @@ class ReroutingLab(View):
             running = next((job for job in jobs if job.state == "running" and job.curve), None)
             if running is not None:
                 self.show(self.curve, _curve(running.key, running.title, running.curve))
-            mine = [job for job in fresh if job.run == self.run.value]
+            mine = [job for job in fresh if job.run == self.run.value and isinstance(job.asked, Rerouting)]
             if mine:
                 self.attempt(lambda: self._show_results(mine[0].results[-1]))
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from same.errors import InputError
 from same.runs import RunFolder
-from workbench import answers, figures
+from workbench import answers, figures, tables
 from workbench.pictures import SIDE, embedded
-from workbench.store import MEAN_LAYER, Store, layer_names
+from workbench.store import MEAN_LAYER, Store
 from workbench.widgets._base import Pickers, Plot, choice, page
 
 
@@ -43,7 +43,7 @@ class _Browser:
         self.button = ipywidgets.Button(description="route its tokens", disabled=routing is None)
         self.layer = choice("layer", [MEAN_LAYER])
         self.patches, self.words = Plot(), Plot()
-        self.table = self.weights = pd.DataFrame()
+        self.table, self.weights = pd.DataFrame(), tables.with_short_layers([])
         self.pick.task.observe(lambda _: self._tasks(), "value")
         self.pick.run.observe(lambda _: self._tasks(), "value")
         for control in (self.of, self.shown):
@@ -75,7 +75,7 @@ class _Browser:
         self._show()
 
     def _show(self) -> None:
-        self.weights = pd.DataFrame()
+        self.weights = tables.with_short_layers([])
         self._draw()
         if self.table.empty:
             self.picture.value, self.text.value = "", "<p>No such question.</p>"
@@ -108,21 +108,12 @@ class _Browser:
             rows = []
         finally:
             self.button.description = "route its tokens"
-        self.weights = pd.DataFrame(rows)
-        if rows:
-            self.weights["layer"] = self.weights["layer"].map(layer_names(self.weights["layer"]))
-            self.layer.options = [MEAN_LAYER, *dict.fromkeys(self.weights["layer"])]
+        self.weights = tables.with_short_layers(rows)
+        self.layer.options = [MEAN_LAYER, *dict.fromkeys(self.weights["layer"])]
         self._draw()
 
     def _draw(self) -> None:
-        if self.weights.empty:
-            nothing = pd.DataFrame(columns=["expert", "row", "column", "weight", "position", "token"])
-            self.patches.draw(figures.routing_map(nothing))
-            self.words.draw(figures.token_routing(nothing))
-            return
-        chosen = (self.weights["layer"] == self.layer.value) | (self.layer.value == MEAN_LAYER)
-        one = self.weights[chosen]
-        mean = one.groupby(["expert", "position", "token"])["weight"].mean().reset_index()
-        patches = one.dropna(subset="row").groupby(["expert", "row", "column"])["weight"].mean().reset_index()
-        self.patches.draw(figures.routing_map(patches, f"ω of each image patch, {self.layer.value}"))
-        self.words.draw(figures.token_routing(mean[mean["token"] != ""], f"ω of each word, {self.layer.value}"))
+        layer = self.layer.value
+        patches, words = tables.of_patches(self.weights, layer), tables.of_words(self.weights, layer)
+        self.patches.draw(figures.routing_map(patches, f"ω of each image patch, {layer}"))
+        self.words.draw(figures.token_routing(words, f"ω of each word, {layer}"))

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from same.errors import InputError
-from same.runs import RunFolder
+from same.runs import RunFolder, write_table
 from tests.workbench.synthetic import write_run
-from workbench.jobs.asked import Rerouting
+from workbench.jobs.asked import Rerouting, TokenRouting
 from workbench.jobs.queue import FINISHED, Job, Jobs, Limits
 
 ASKED = Rerouting("gqa", ("0",), (1,))
@@ -94,6 +94,19 @@ def test_arguments_are_a_list_and_values_cannot_be_options(run: RunFolder) -> No
     assert command[:4] == [sys.executable, "-m", "same.cli", "reroute"]
     assert all(word.startswith("--") for word in command[4:])
     assert {"--router=0,own", "--experts=1,2", "--retrain-steps=5", "--weights=0.0,1.0"} <= set(command)
+
+
+def test_a_question_about_tokens_is_compared_with_the_run_too(run: RunFolder, jobs: Jobs) -> None:
+    answers = {"question_id": ["--help"], "text": ["a"]}
+    run.predictions(1).write(lambda path: write_table(path / "gqa.parquet", answers))
+    asked = TokenRouting(1, "gqa", "--help")
+    asked.check(run)
+    assert asked.command(run)[-3:] == ["--after=1", "--task=gqa", "--question=--help"]
+    wrong = [({"after": 9}, "Unknown stage"), ({"task": "../x"}, "Unknown task"), ({"question": "1"}, "has not")]
+    for changes, said in wrong:
+        with pytest.raises(InputError, match=said):
+            jobs.submit("alice", run, "name", TokenRouting(**{**vars(asked), **changes}))
+    assert jobs.listed() == []
 
 
 def test_one_user_and_the_server_have_a_limit(run: RunFolder, jobs: Jobs) -> None:
