@@ -99,6 +99,14 @@ def _stack(router: Tensor, factors_a: Sequence[Tensor], dtype: torch.dtype) -> T
     return torch.cat([router, *factors_a]).to(dtype)
 
 
+def _each(weights: Tensor, tokens: int, rank: int) -> Tensor:
+    """ω as often as its expert has projections, for each token [tokens, experts · r].
+
+    Written out, since processors multiply long rows faster than they repeat numbers in short ones.
+    """
+    return spread(weights, tokens).repeat_interleave(rank, 1)
+
+
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype, router: Tensor, *factors_a: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,8 +152,8 @@ class _Mix(torch.autograd.Function):
         count, rank = len(factors_b), factors_b[0].shape[1]
         every, z = projected.tensor_split([projected.shape[1] - count * rank], dim=1)
         weights = routing_weights(every if experts is None else every[:, experts], top_k) if given is None else given
+        mixed = (z * _each(weights.to(z.dtype), len(z), rank)).mul_(scaling)
         z = z.unflatten(1, (count, rank))
-        mixed = (z * spread(weights.to(z.dtype), len(z)).unsqueeze(-1)).flatten(1).mul_(scaling)
         base.view(-1, base.shape[-1]).addmm_(mixed, torch.cat(factors_b, dim=1).to(base.dtype).T)
         ctx.mark_dirty(base)
         ctx.save_for_backward(z, weights, experts, *factors_b)
@@ -160,10 +168,10 @@ class _Mix(torch.autograd.Function):
         z, weights, experts, *factors_b = ctx.saved_tensors
         gradient, (count, rank) = gradients[0], z.shape[1:]
         rows, dtype = gradient.reshape(-1, gradient.shape[-1]), z.dtype
-        omega = spread((weights * ctx.scaling).to(dtype), len(rows)).unsqueeze(-1)
-        d_mixed = (rows @ torch.cat(factors_b, dim=1).to(dtype)).unflatten(1, (count, rank))
-        d_b = (z * omega).flatten(1).T @ rows  # this way round the long side stays contiguous
-        d_weights = (d_mixed * z).sum(-1, dtype=weights.dtype).mul_(ctx.scaling)
+        omega = _each((weights * ctx.scaling).to(dtype), len(rows), rank)
+        d_mixed = rows @ torch.cat(factors_b, dim=1).to(dtype)
+        d_b = (z.flatten(1) * omega).T @ rows  # this way round the long side stays contiguous
+        d_weights = (d_mixed.view_as(z) * z).sum(-1, dtype=weights.dtype).mul_(ctx.scaling)
         d_given = None
         if ctx.given:
             d_given = d_weights.view(len(weights), -1, count).sum(1)
@@ -172,7 +180,7 @@ class _Mix(torch.autograd.Function):
             d_logits = weights * (d_weights - (weights * d_weights).sum(-1, keepdim=True))
             if experts is not None:
                 d_logits = d_logits.new_zeros(len(rows), ctx.width).index_copy_(1, experts, d_logits)
-        d_projected = torch.cat([d_logits.to(dtype), (d_mixed * omega).flatten(1)], dim=1)
+        d_projected = torch.cat([d_logits.to(dtype), d_mixed.mul_(omega)], dim=1)
         # One copy puts each expert's gradient into the layout of its parameter.
         d_factors = d_b.unflatten(0, (count, rank)).mT
         d_factors = d_factors.to(factors_b[0].dtype, memory_format=torch.contiguous_format)
