@@ -17,6 +17,7 @@ from workbench.figures._style import (
     line,
     marks,
     panels,
+    subplots,
     task_ticks,
 )
 
@@ -127,7 +128,7 @@ def expert_map(
     labels = list(dict.fromkeys(routing["label"]))
     names = {"row_titles": labels, "column_titles": shown}
     shape = {"rows": len(labels), "cols": len(shown), "shared_xaxes": True, "shared_yaxes": True}
-    figure = make_subplots(**shape, **names, horizontal_spacing=0.012, vertical_spacing=0.16 / (1 + len(labels)))
+    figure = subplots(**shape, **names, horizontal_spacing=0.012, vertical_spacing=0.16 / (1 + len(labels)))
     for row, label in enumerate(labels, start=1):
         for column, layer in enumerate(shown, start=1):
             part = routing[(routing["label"] == label) & (routing["layer"] == layer)]

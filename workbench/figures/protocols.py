@@ -2,9 +2,8 @@
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, empty, layout
+from workbench.figures._style import OKABE_ITO, PATTERNS, empty, layout, subplots
 
 
 def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of the last stage") -> go.Figure:
@@ -18,7 +17,7 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
     if beside.empty or beside[["ours", "published"]].isna().all(axis=None):
         return empty("Neither runs nor published numbers of this benchmark: train it with the chain mini.")
     names = (f"ours on {benchmark}, tiny backbone", "as published, 7B on the real benchmark")
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
+    figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, name in enumerate(("ours", "published"), start=1):
         part = beside[["method", name]].rename(columns={name: "value"})
         deviation = beside["deviation"].fillna(0) if name == "ours" else None

@@ -5,9 +5,18 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, colour_bar, empty, groups, layout, task_ticks
+from workbench.figures._style import (
+    OKABE_ITO,
+    PATTERNS,
+    SEQUENTIAL,
+    colour_bar,
+    empty,
+    groups,
+    layout,
+    subplots,
+    task_ticks,
+)
 from workbench.figures.drift import NOTHING, drift_curve, drift_heatmap
 
 
@@ -24,7 +33,7 @@ def expert_distribution(
     if routing.empty:
         return empty(NOTHING)
     labels = list(dict.fromkeys(routing["label"]))
-    figure = make_subplots(
+    figure = subplots(
         rows=len(labels), cols=1, shared_xaxes=True, subplot_titles=labels, vertical_spacing=0.16 / len(labels)
     )
     for row, label in enumerate(labels, start=1):
@@ -134,7 +143,7 @@ def routing_map(weights: pd.DataFrame, title: str = "Routing weight of each imag
     if weights.empty:
         return empty("No image token to show.")
     experts = sorted(weights["expert"].unique())
-    figure = make_subplots(
+    figure = subplots(
         rows=1, cols=len(experts), subplot_titles=[f"E{expert + 1}" for expert in experts], horizontal_spacing=0.01
     )
     for column, expert in enumerate(experts, start=1):

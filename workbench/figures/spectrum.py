@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.figures._style import (
     DASHES,
@@ -19,6 +18,7 @@ from workbench.figures._style import (
     mark,
     rows_height,
     rule,
+    subplots,
     task_ticks,
 )
 
@@ -175,9 +175,7 @@ def gain_curve(gains: pd.DataFrame, title: str = "What is let through along prot
     if gains.empty:
         return empty(NOTHING)
     parts = {"router": "routers: g", "experts": "experts' A: diagonal of P"}
-    figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, subplot_titles=list(parts.values()), horizontal_spacing=0.04
-    )
+    figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=list(parts.values()), horizontal_spacing=0.04)
     for column, part in enumerate(parts, start=1):
         for index, (name, rows) in enumerate(groups(gains, "input")):
             hover = f"input {name}<br>k %{{x}}, σ %{{customdata:.3g}}<br>%{{y:.3f}} of the change"
