@@ -123,9 +123,7 @@ def _models(value: Any) -> Iterator[dict[str, Any]]:
             yield from _models(part)
 
 
-async def crowd(
-    visitors: Sequence[Visitor], seconds: float, arrival: float, begun: Callable[[], None]
-) -> Seen:
+async def crowd(visitors: Sequence[Visitor], seconds: float, arrival: float, begun: Callable[[], None]) -> Seen:
     """Let visitors come within `arrival` seconds; when all are in, let them move sliders for `seconds`.
 
     Each moves its own every one to two seconds, as people do who look at what they see. `begun` is called in between.

@@ -105,7 +105,7 @@ def cumulative_ablation(
             hovertemplate="%{x}<br>%{y:.2f} %<extra></extra>",
         )
         figure.add_trace(bar, 1, column)
-    figure.update_layout(layout(title, 360))
+    figure.update_layout(layout(title, 360), overwrite=True)
     figure.update_xaxes(title={"text": "mechanism"})
     figure.update_yaxes(title={"text": "mean of the last stage (%)"}, rangemode="tozero")
     return figure

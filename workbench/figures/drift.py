@@ -100,7 +100,7 @@ def drift_heatmap(table: pd.DataFrame, measure: str = "divergence", title: str =
     colours: dict[str, Any] = {"colorscale": SEQUENTIAL, "colorbar": colour_bar(MEASURES[measure])}
     colours |= {"cmax": 1} if measure in BOUNDED else {}
     height = max(300, 170 + 20 * table["layer"].nunique())
-    figure.update_layout(layout(title or f"{_short(measure)}, by layer", height, coloraxis=colours))
+    figure.update_layout(layout(title or f"{_short(measure)}, by layer", height, coloraxis=colours), overwrite=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "layer"}, col=1)
     return figure
@@ -144,7 +144,7 @@ def expert_map(
             figure.add_trace(heat, row, column)
     colours = {"colorscale": SEQUENTIAL, "cmin": 0, "colorbar": {**colour_bar("mean ω (0–1)"), "x": 1.06}}
     margin = {"l": 64, "r": 110, "t": 84, "b": 64}
-    figure.update_layout(layout(title, 150 + 150 * len(labels), coloraxis=colours, margin=margin))
+    figure.update_layout(layout(title, 150 + 150 * len(labels), coloraxis=colours, margin=margin), overwrite=True)
     figure.update_xaxes(showgrid=False, type="category")
     figure.update_yaxes(showgrid=False, autorange="reversed")
     figure.update_xaxes(title={"text": "after task"}, row=len(labels))

@@ -36,7 +36,7 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
         figure.add_trace(bar, 1, column)
         high = part["value"].max()
         figure.update_xaxes(range=[0, 1.18 * (high if high > 0 else 1)], row=1, col=column)
-    figure.update_layout(layout(title, 160 + 26 * len(beside)))
+    figure.update_layout(layout(title, 160 + 26 * len(beside)), overwrite=True)
     figure.update_xaxes(title={"text": "mean over tasks (%)"})
     figure.update_yaxes(automargin=True)
     figure.update_yaxes(title={"text": "method"}, col=1)

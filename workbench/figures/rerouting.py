@@ -48,7 +48,7 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
             hover = f"{name}<br>experts of Task %{{customdata}}<br>{column} %{{y:.3f}}"
             more = {"customdata": spread.index + 1, "legendgroup": name, "showlegend": row == 1, "error_y": bars}
             figure.add_trace(line(style[name], name, spread.index, spread["mean"], hover, **more), row, 1)
-    figure.update_layout(layout(title, 560, showlegend=True))
+    figure.update_layout(layout(title, 560, showlegend=True), overwrite=True)
     figure.update_xaxes(task_ticks(int(table["experts"].max()) + 1))
     figure.update_xaxes(title={"text": "experts' version: after training task"}, row=2)
     figure.update_yaxes(title={"text": "score"}, rangemode="tozero", row=1)

@@ -76,7 +76,7 @@ def sensitivity(varied: pd.DataFrame, metric: str, title: str = "Sensitivity to 
             hovertemplate=f"{name} = %{{x}}<br>{metric} %{{y:.4f}}<extra></extra>",
         )
         figure.add_trace(line, 1, column)
-    figure.update_layout(layout(title, 340))
+    figure.update_layout(layout(title, 340), overwrite=True)
     figure.update_xaxes(type="category", title={"text": "value"})
     figure.update_yaxes(title={"text": f"{metric} (score)"}, col=1)
     return figure

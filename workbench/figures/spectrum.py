@@ -183,7 +183,7 @@ def gain_curve(gains: pd.DataFrame, title: str = "What is let through along prot
             more = {"mode": "lines", "line": dash, "legendgroup": name, "showlegend": column == 1}
             more |= {"customdata": rows["eigenvalue"]}
             figure.add_trace(line(mark(index), name, rows["k"], rows[part], hover, **more), 1, column)
-    figure.update_layout(layout(title, 380, showlegend=True))
+    figure.update_layout(layout(title, 380, showlegend=True), overwrite=True)
     figure.update_layout(legend={"title": {"text": "input"}})
     figure.update_xaxes(title={"text": "direction k (1: strongest past input)"}, type="log")
     figure.update_yaxes(range=[0, 1.05 * max(1.0, float(gains[list(parts)].to_numpy().max()))])
