@@ -76,6 +76,10 @@ class Store:
             raise InputError(f"Unknown run {run!r} in {self.runs}. Choices: {', '.join(known) or 'none'}.")
         return known[run]
 
+    def key(self, runs: Iterable[str], *names: str) -> Hashable:
+        """What changes when one of the files of that name of one of the runs does."""
+        return str(self._root), tuple((run, _identity(self.folder(run).path, *names)) for run in runs)
+
     def name(self, path: str | Path) -> str:
         """The name of a run from its folder."""
         return Path(path).resolve().relative_to(self.runs.resolve()).as_posix()

@@ -75,8 +75,9 @@ class Visitor:
         """
         began = time.perf_counter()
         self._place = (self._place + 1 + int(far * self._last)) % (self._last + 1)
-        change = {"kind": "ModelChanged", "model": {"id": self._model}, "attr": "value", "new": self._place}
-        await self._send("PATCH-DOC", {"events": [change]})
+        for name in ("value", "value_throttled"):
+            change = {"kind": "ModelChanged", "model": {"id": self._model}, "attr": name, "new": self._place}
+            await self._send("PATCH-DOC", {"events": [change]})
         drawn = 0
         while drawn < self.pictures:
             drawn += (await self._until("PATCH-DOC", _DRAWN)).count(_DRAWN)

@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from io import StringIO
-from threading import RLock
+from threading import RLock, current_thread, main_thread
+from time import monotonic
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +84,24 @@ def _copied(value: Any) -> Any:
     return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
+class Slider(pmui.DiscreteSlider):
+    """A slider whose first move is answered at once.
+
+    Panel lets every change wait for 50 ms, so that others may join it; here only those do that come while a slider is
+    dragged.
+    """
+
+    _free = 0.0
+
+    @property
+    def _debounce(self) -> int:
+        """Milliseconds that a change which has just come is to wait."""
+        now = monotonic()
+        wait = max(0.0, self._free - now)
+        self._free = now + wait + super()._debounce / 1000
+        return round(1000 * wait)
+
+
 class Pictures:
     """The figures drawn last by any session, the least used forgotten first."""
 
@@ -138,6 +158,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         self._quiet = False
         self._drawing = RLock()
         self._drawn: dict[pn.pane.Plotly, tuple[Hashable | None, Callable[[], go.Figure]]] = {}
+        self._waiting: dict[pn.pane.Plotly, go.Figure] | None = None
         self.refresh_button.on_click(lambda _event: self.refresh())
         self.watch(self.benchmark, self.fill)
 
@@ -169,8 +190,8 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         def changed(_event: object) -> None:
             with self._drawing:
                 if not self._quiet:
-                    self.attempt(draw)
-                    self.on_state()
+                    with self._together():
+                        self.attempt(draw)
 
         widget.param.watch(changed, name)
 
@@ -206,7 +227,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     def show(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
         """Put a figure into its pane, which takes the figure's height."""
         self._drawn[pane] = (None, lambda: figure)
-        pane.param.update(object=dress(go.Figure(figure), self.dark), height=figure.layout.height)
+        self._put(pane, dress(go.Figure(figure), self.dark))
 
     def draw(self, pane: pn.pane.Plotly, key: Hashable, make: Callable[[], go.Figure]) -> None:
         """Put a figure into its pane; one that any session has drawn from the same data is not built again.
@@ -217,9 +238,33 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             make: builds the figure.
         """
         self._drawn[pane] = (key, make)
-        figure = _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark))
-        if pane.object is not figure:
+        self._put(pane, _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark)))
+
+    def _put(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
+        if self._waiting is not None:
+            self._waiting[pane] = figure
+        elif pane.object is not figure:
             pane.param.update(object=figure, height=figure.layout.height)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Send what one change drew as one message, with the address: from a thread, each change is one of its own."""
+        if current_thread() is main_thread():
+            yield
+            self.on_state()
+            return
+        self._waiting = {}
+        try:
+            yield
+        finally:
+            waiting, self._waiting = self._waiting, None
+            pn.state.execute(partial(self._send, waiting), schedule=True)
+
+    def _send(self, waiting: Mapping[pn.pane.Plotly, go.Figure]) -> None:
+        with pn.io.hold():
+            for pane, figure in waiting.items():
+                self._put(pane, figure)
+            self.on_state()
 
     @param.depends("dark", watch=True)
     def _dress_again(self) -> None:
