@@ -2,7 +2,6 @@
 
 import logging
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from functools import partial
 from html import escape
 from io import StringIO
 from threading import RLock, current_thread, main_thread
-from time import monotonic
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
@@ -24,6 +21,7 @@ from same.errors import InputError
 from workbench.figures._style import dress, empty
 from workbench.jobs.queue import Jobs
 from workbench.store import Store
+from workbench.views._panes import Picture, Pictures
 
 LOG = logging.getLogger("workbench")
 NO_RUNS = (
@@ -35,10 +33,6 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
-
-
-SMALL = 4096
-"""Numbers of an array that is sent as a list."""
 DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError)
 """What reading files raises that are not what they must be."""
 
@@ -52,76 +46,6 @@ class Visitor:
     """The queue, for who may add to it."""
     queue: Jobs | None = None
     """The queue to look at."""
-
-
-class Picture(pn.pane.Plotly):
-    """A plot pane that never writes into its figure, so that sessions can share one."""
-
-    link_figure = param.Boolean(default=False)
-
-    def _update(self, ref: str, model: Any) -> None:
-        """What is sent is no change that the browser made: nothing is to be read back from it."""
-        self._changing[ref] = ["data", "layout", "frames", "data_sources", "_render_count"]
-        try:
-            super()._update(ref, model)
-        finally:
-            self._changing.pop(ref, None)
-
-    @classmethod
-    def _plotly_json_wrapper(cls, fig: go.Figure) -> dict[str, Any]:
-        """Containers are copied, as the pane takes arrays out of them; small arrays become lists.
-
-        The pane sends each array as a message of its own, and lists with all the rest.
-        """
-        return {"data": [_copied(trace) for trace in fig._data], "layout": _copied(fig._layout)}
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copied(part) for name, part in value.items()}
-    if isinstance(value, np.ndarray) and value.size <= SMALL and value.dtype.kind in "biufOU":
-        return value.tolist()
-    return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
-class Slider(pmui.DiscreteSlider):
-    """A slider whose first move is answered at once.
-
-    Panel lets every change wait for 50 ms, so that others may join it; here only those do that come while a slider is
-    dragged.
-    """
-
-    _free = 0.0
-
-    @property
-    def _debounce(self) -> int:
-        """Milliseconds that a change which has just come is to wait."""
-        now = monotonic()
-        wait = max(0.0, self._free - now)
-        self._free = now + wait + super()._debounce / 1000
-        return round(1000 * wait)
-
-
-class Pictures:
-    """The figures drawn last by any session, the least used forgotten first."""
-
-    def __init__(self, most: int):
-        self._most = most
-        self._kept: OrderedDict[Hashable, go.Figure] = OrderedDict()
-        self._lock = RLock()
-
-    def get(self, key: Hashable, make: Callable[[], go.Figure]) -> go.Figure:
-        """Take a figure, building it when it is not there; two sessions may build the same one at once."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        figure = make()
-        with self._lock:
-            self._kept[key] = figure
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return figure
 
 
 _PICTURES = Pictures(512)

@@ -11,7 +11,8 @@ from same.errors import SnapshotError
 from workbench import tables
 from workbench.figures._style import empty
 from workbench.store import Store
-from workbench.views._base import DAMAGED, NO_RUNS, Slider, View, Visitor
+from workbench.views._base import DAMAGED, NO_RUNS, View, Visitor
+from workbench.views._panes import Slider
 
 NO_RUN = "No run to draw."
 UNREAD = "A file of this run cannot be read: the message above says which, and what to do."

@@ -10,7 +10,8 @@ import panel_material_ui as pmui
 from same.errors import SnapshotError
 from workbench import figures
 from workbench.store import MEAN_LAYER, Drift, Store, at_layer
-from workbench.views._base import NO_RUNS, Slider, View, Visitor, card
+from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._panes import Slider
 
 ABOUT = (
     "ω(x) = softmax(W_G x) is a token's routing over the experts. Its mean over the test inputs of one task is "
