@@ -26,6 +26,7 @@ METHODS = ("steady", "drifting")
 MOVES = 40
 PATIENCE_MS = 120_000
 SETTLE_MS = 400
+_CONTENT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 _WATCH = """() => {
   const plots = root => [...root.querySelectorAll('*')].flatMap(
     one => [...(one.matches('.js-plotly-plot') ? [one] : []), ...(one.shadowRoot ? plots(one.shadowRoot) : [])]);
@@ -109,7 +110,7 @@ def measure_on(runs: Path, load: Load) -> dict[str, Any]:
     """Serve runs in a process of its own, and measure; raises as `measure`."""
     scene = SCENES[load.view]
     with _served(runs) as (address, server):
-        first, waits = _alone(_browser(), address, load.view)
+        first, content, waits = _alone(_browser(), address, load.view)
         held, spent = server.memory_info().rss, [_cpu(server)]
         arrival = max(5.0, load.sessions * 0.4)
         page = f"{address}/?view={load.view}"
@@ -123,6 +124,7 @@ def measure_on(runs: Path, load: Load) -> dict[str, Any]:
         "slider_p95_ms_50": _p95(seen.waits),
         "errors": len(seen.errors),
         "megabytes_per_session": round(held / load.sessions / 2**20, 2),
+        "first_contentful_paint_s": round(content, 3),
         "view": load.view,
         "sessions": load.sessions,
         "minutes": load.minutes,
@@ -168,8 +170,8 @@ def _served(runs: Path) -> Iterator[tuple[str, psutil.Process]]:
             server.terminate()
 
 
-def _alone(browser: str, address: str, view: str) -> tuple[float, list[float]]:
-    """Seconds until a new browser shows the first picture, and from each press of a key to the redrawn picture."""
+def _alone(browser: str, address: str, view: str) -> tuple[float, float, list[float]]:
+    """Seconds until a new browser shows the first picture and anything at all, and from each press to the redrawing."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -180,6 +182,7 @@ def _alone(browser: str, address: str, view: str) -> tuple[float, list[float]]:
         page.goto(address, wait_until="commit")
         page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
         first = time.perf_counter() - began
+        content = float(page.evaluate(_CONTENT)) / 1000
         scene = SCENES[view]
         page.goto(f"{address}/?view={view}")
         page.locator(f".js-plotly-plot:visible {scene.drawn}").first.wait_for()
@@ -196,4 +199,4 @@ def _alone(browser: str, address: str, view: str) -> tuple[float, list[float]]:
             waits.append(float(last) / 1000)
             page.wait_for_timeout(SETTLE_MS)
         chromium.close()
-    return first, waits
+    return first, content, waits
