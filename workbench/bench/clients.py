@@ -67,6 +67,9 @@ class Visitor:
                 self._place = int(attributes.get("value", 0))
         if not self._model:
             raise ValueError(f"the page has no slider {self.slider!r}")
+        ready = {"type": "event", "name": "document_ready", "values": {"type": "map"}}
+        await self._send("PATCH-DOC", {"events": [{"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready}]})
+        await self._until("OK")
 
     async def move(self, far: float) -> float:
         """Move the slider on by a share of its length in [0, 1), round its end.

@@ -22,6 +22,8 @@ from workbench.figures._style import (
     task_ticks,
 )
 
+MOST_ROWS_WITH_NUMBERS = 48
+"""In lower rows numbers cannot be read, and take longer to draw than all else; the pointer says them."""
 NOTHING = "This run kept no covariance: its method does not use one."
 
 
@@ -114,7 +116,7 @@ def rank_map(ranks: pd.DataFrame, title: str = "Directions that hold δ of the e
         x=stages,
         y=order,
         text=wide["rank"].to_numpy(),
-        texttemplate="%{text}",
+        texttemplate="%{text}" if len(order) <= MOST_ROWS_WITH_NUMBERS else None,
         colorscale=SEQUENTIAL,
         zmin=0,
         zmax=float(shares["share"].max()),
