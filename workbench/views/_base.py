@@ -165,14 +165,14 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         self._put(pane, _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark)))
 
     def _put(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
-        if self._waiting is not None:
+        if self._waiting is None:
+            _exchange(pane, figure)
+        else:
             self._waiting[pane] = figure
-        elif pane.object is not figure:
-            pane.param.update(object=figure, height=figure.layout.height)
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        """Send what one change drew as one message, with the address: from a thread, each change is one of its own."""
+        """Send what one change drew as one message, with the address; a thread sends each change by itself."""
         if current_thread() is main_thread():
             yield
             self.on_state()
@@ -187,7 +187,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     def _send(self, waiting: Mapping[pn.pane.Plotly, go.Figure]) -> None:
         with pn.io.hold():
             for pane, figure in waiting.items():
-                self._put(pane, figure)
+                _exchange(pane, figure)
             self.on_state()
 
     @param.depends("dark", watch=True)
@@ -225,6 +225,11 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             self.tell(
                 f"{what} ({type(error).__name__}: {error}). Choose another run, or train this one again.", "error"
             )
+
+
+def _exchange(pane: pn.pane.Plotly, figure: go.Figure) -> None:
+    if pane.object is not figure:
+        pane.param.update(object=figure, height=figure.layout.height)
 
 
 def card(*children: Any, **settings: Any) -> pmui.Paper:
