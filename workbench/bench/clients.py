@@ -68,7 +68,8 @@ class Visitor:
         if not self._model:
             raise ValueError(f"the page has no slider {self.slider!r}")
         ready = {"type": "event", "name": "document_ready", "values": {"type": "map"}}
-        await self._send("PATCH-DOC", {"events": [{"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready}]})
+        said = {"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready}
+        await self._send("PATCH-DOC", {"events": [said]})
         await self._until("OK")
 
     async def move(self, far: float) -> float:

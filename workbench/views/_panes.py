@@ -47,7 +47,7 @@ class Ready(Serializable):
     def __init__(self, values: list[Any]):
         self._sent = Serializer().encode(values)
 
-    def to_serializable(self, serializer: Serializer) -> Any:
+    def to_serializable(self, _serializer: Serializer) -> Any:
         """What is sent."""
         return self._sent
 
