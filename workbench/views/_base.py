@@ -151,7 +151,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     def show(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
         """Put a figure into its pane, which takes the figure's height."""
         self._drawn[pane] = (None, lambda: figure)
-        self._put(pane, dress(go.Figure(figure), self.dark))
+        self._picture(pane, dress(go.Figure(figure), self.dark))
 
     def draw(self, pane: pn.pane.Plotly, key: Hashable, make: Callable[[], go.Figure]) -> None:
         """Put a figure into its pane; one that any session has drawn from the same data is not built again.
@@ -162,9 +162,9 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             make: builds the figure.
         """
         self._drawn[pane] = (key, make)
-        self._put(pane, _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark)))
+        self._picture(pane, _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark)))
 
-    def _put(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
+    def _picture(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
         if self._waiting is None:
             _exchange(pane, figure)
         else:
