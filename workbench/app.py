@@ -1,5 +1,6 @@
 """The Panel shell: a page with one tab a view, and its server. Never imports torch: models live elsewhere."""
 
+import gc
 import logging
 import signal
 import socket
@@ -140,6 +141,8 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
         **guard.options(accounts, how.oauth, prefix, how.local),
     )
     guard.stand_before(server, hosts, prefix)
+    gc.collect()
+    gc.freeze()  # what was imported stays: going through all of it takes longer than answering a visitor
     for wish in (signal.SIGINT, signal.SIGTERM):
         server.io_loop.asyncio_loop.add_signal_handler(wish, server.io_loop.stop)
     server.start()

@@ -68,6 +68,7 @@ def serve(  # noqa: PLR0913 - a command has as many options as its contract says
 def bench(
     minutes: Annotated[float, typer.Option(help="How long the crowd moves its sliders.")] = 0.5,
     sessions: Annotated[int, typer.Option(help="How many come at once.")] = 50,
+    view: Annotated[str, typer.Option(help="Whose slider is moved: spectra (δ) or drift (the layer).")] = "spectra",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Measure the dashboard on runs of a 7B model's size: a real browser alone, then a crowd of websocket sessions."""
@@ -75,7 +76,7 @@ def bench(
 
     from workbench.bench.measure import Load, measure
 
-    found = measure(Load(minutes, sessions))
+    found = measure(Load(minutes, sessions, view))
     print(json.dumps(found) if as_json else "\n".join(f"{name:24}{value}" for name, value in found.items()))
 
 

@@ -55,11 +55,15 @@ class Store:
             found = "is no folder" if self.runs.exists() else "does not exist"
             raise InputError(f"The runs folder must exist; {self.runs} {found}. Train first, or give --runs.")
         self._root = self.runs.resolve()
+        self._seen: dict[str, RunFolder] = {}
 
     def _known(self) -> dict[str, RunFolder]:
-        found = runs_in(self.runs)
-        inside = [run for run in found if run.path.resolve().is_relative_to(self._root)]
-        return {run.path.relative_to(self.runs).as_posix(): run for run in inside}
+        found = {run.path.relative_to(self.runs).as_posix(): run for run in runs_in(self.runs)}
+        self._seen = {name: run for name, run in found.items() if self._inside(run)}
+        return self._seen
+
+    def _inside(self, run: RunFolder) -> bool:
+        return run.path.resolve().is_relative_to(self._root)
 
     def overview(self, variant: str = VARIANTS[0]) -> pd.DataFrame:
         """One row a run, damaged ones too, with what is wrong with them."""
@@ -71,10 +75,17 @@ class Store:
 
     def folder(self, run: str) -> RunFolder:
         """The run of that name; names are only ever looked up, never joined into a path."""
+        seen = self._seen.get(run)  # to look through the whole folder takes longer than to draw
+        if seen is not None and (seen.path / "config.json").exists() and self._inside(seen):
+            return seen
         known = self._known()
         if run not in known:
             raise InputError(f"Unknown run {run!r} in {self.runs}. Choices: {', '.join(known) or 'none'}.")
         return known[run]
+
+    def key(self, runs: Iterable[str], *names: str) -> Hashable:
+        """What changes when one of the files of that name of one of the runs does."""
+        return str(self._root), tuple((run, _identity(self.folder(run).path, *names)) for run in runs)
 
     def name(self, path: str | Path) -> str:
         """The name of a run from its folder."""

@@ -5,7 +5,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -16,6 +16,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 PATIENCE = 60.0
 _TOKEN = re.compile(r'"token":"([^"]+)"')
 _LARGEST = 64 << 20
+_DRAWN = '"_render_count"'
 
 
 @dataclass
@@ -28,16 +29,18 @@ class Seen:
 
 
 class Visitor:
-    """One session that moves one slider.
+    """One session that moves one slider of choices.
 
     Args:
         address: of the page, with its query, for example http://localhost:5006/?view=drift.
-        slider: label of a slider.
+        slider: its label.
+        pictures: how many it changes.
     """
 
-    def __init__(self, address: str, slider: str):
+    def __init__(self, address: str, slider: str, pictures: int):
         self.address = address
         self.slider = slider
+        self.pictures = pictures
         self._socket: Any = None
         self._model, self._place, self._last = "", 0, 0
 
@@ -59,19 +62,29 @@ class Visitor:
         found = json.loads(await self._until("PULL-DOC-REPLY"))
         for model in _models(found):
             attributes = model.get("attributes", {})
-            if attributes.get("label") == self.slider and "end" in attributes:
-                self._model, self._last = model["id"], int(attributes["end"])
+            if attributes.get("label") == self.slider and "options" in attributes:
+                self._model, self._last = model["id"], len(attributes["options"]) - 1
                 self._place = int(attributes.get("value", 0))
         if not self._model:
             raise ValueError(f"the page has no slider {self.slider!r}")
+        ready = {"type": "event", "name": "document_ready", "values": {"type": "map"}}
+        said = {"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready}
+        await self._send("PATCH-DOC", {"events": [said]})
+        await self._until("OK")
 
     async def move(self, far: float) -> float:
-        """Move the slider on by a share of its length in [0, 1), round its end; gives the seconds to the redrawing."""
+        """Move the slider on by a share of its length in [0, 1), round its end.
+
+        Returns: seconds until the last of the pictures that it changes has come.
+        """
         began = time.perf_counter()
         self._place = (self._place + 1 + int(far * self._last)) % (self._last + 1)
-        change = {"kind": "ModelChanged", "model": {"id": self._model}, "attr": "value", "new": self._place}
-        await self._send("PATCH-DOC", {"events": [change]})
-        await self._until("PATCH-DOC", "_render_count")
+        for name in ("value", "value_throttled"):
+            change = {"kind": "ModelChanged", "model": {"id": self._model}, "attr": name, "new": self._place}
+            await self._send("PATCH-DOC", {"events": [change]})
+        drawn = 0
+        while drawn < self.pictures:
+            drawn += (await self._until("PATCH-DOC", _DRAWN)).count(_DRAWN)
         return time.perf_counter() - began
 
     def leave(self) -> None:
@@ -115,21 +128,18 @@ def _models(value: Any) -> Iterator[dict[str, Any]]:
             yield from _models(part)
 
 
-async def crowd(
-    address: str, slider: str, visitors: int, seconds: float, arrival: float, begun: Callable[[], None]
-) -> Seen:
+async def crowd(visitors: Sequence[Visitor], seconds: float, arrival: float, begun: Callable[[], None]) -> Seen:
     """Let visitors come within `arrival` seconds; when all are in, let them move sliders for `seconds`.
 
     Each moves its own every one to two seconds, as people do who look at what they see. `begun` is called in between.
     """
     seen, chance = Seen(), random.Random(0)
-    entered, waiting = asyncio.Event(), visitors
+    entered, waiting = asyncio.Event(), len(visitors)
 
-    async def visit(index: int) -> None:
+    async def visit(index: int, visitor: Visitor) -> None:
         nonlocal waiting
-        visitor = Visitor(address, slider)
         try:
-            await asyncio.sleep(index * arrival / visitors)
+            await asyncio.sleep(index * arrival / len(visitors))
             try:
                 await visitor.enter()
             finally:
@@ -148,5 +158,5 @@ async def crowd(
         finally:
             visitor.leave()
 
-    await asyncio.gather(*(visit(index) for index in range(visitors)))
+    await asyncio.gather(*(visit(index, visitor) for index, visitor in enumerate(visitors)))
     return seen

@@ -17,20 +17,56 @@ import numpy as np
 import psutil
 
 from same.errors import InputError, RunFailed
-from same.registry import require_extra
-from workbench.bench.clients import crowd
+from same.registry import choose, require_extra
+from workbench.bench.clients import Visitor, crowd
 from workbench.bench.snapshots import Size, write_runs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 METHODS = ("steady", "drifting")
-VIEW, SLIDER = "drift", "Layer"
 MOVES = 40
 PATIENCE_MS = 120_000
-_WATCH = """element => {
-  window.presses = []; window.redraws = [];
-  element.on('plotly_afterplot', () => window.redraws.push(performance.now()));
-  document.addEventListener('keydown', () => window.presses.push(performance.now()), true);
+SETTLE_MS = 400
+_CONTENT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
+_WATCH = """() => {
+  const plots = root => [...root.querySelectorAll('*')].flatMap(
+    one => [...(one.matches('.js-plotly-plot') ? [one] : []), ...(one.shadowRoot ? plots(one.shadowRoot) : [])]);
+  const title = plot => plot.layout.title.text;
+  window.pressed = null; window.redrawn = new Map(); window.before = new Map();
+  window.begin = () => {
+    window.pressed = null; window.redrawn.clear();
+    for (const plot of plots(document)) window.before.set(plot, title(plot));
+  };
+  for (const plot of plots(document))
+    plot.on('plotly_afterplot', () => {
+      if (title(plot) !== window.before.get(plot) && !window.redrawn.has(plot))
+        window.redrawn.set(plot, performance.now());
+    });
+  document.addEventListener('keydown', () => { window.pressed ??= performance.now(); }, true);
 }"""
+"""Notes when each picture whose title says the slider's value was redrawn for the first time after a press."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A view whose slider is moved.
+
+    Args:
+        slider: its label.
+        pictures: how many it changes.
+        key: that moves it by one step, from where it stands.
+        drawn: what the last of its pictures to be drawn has in it.
+    """
+
+    slider: str
+    pictures: int
+    key: str
+    drawn: str
+
+
+SCENES = {
+    "spectra": Scene("δ energy threshold", 2, "ArrowLeft", ".scatterlayer .js-line"),
+    "drift": Scene("Layer", 1, "ArrowRight", ".barlayer .point path"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +76,13 @@ class Load:
     Args:
         minutes: that the crowd moves its sliders.
         sessions: of the crowd.
+        view: whose slider is moved, a name in SCENES.
         size: of the runs shown.
     """
 
     minutes: float = 0.5
     sessions: int = 50
+    view: str = "spectra"
     size: Size = field(default_factory=Size)
 
     def __post_init__(self) -> None:
@@ -52,6 +90,7 @@ class Load:
             raise InputError(f"--minutes must be more than 0 and at most 1440; got {self.minutes}.")
         if not 1 <= self.sessions <= 1000:
             raise InputError(f"--sessions must be from 1 to 1000; got {self.sessions}.")
+        choose("view", self.view, list(SCENES))
 
 
 def measure(load: Load) -> dict[str, Any]:
@@ -61,23 +100,32 @@ def measure(load: Load) -> dict[str, Any]:
         InputError: there is no Chromium or no playwright.
         RunFailed: the server does not start.
     """
-    browser = _browser()
+    _browser()
     with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
         write_runs(Path(folder), load.size, METHODS)
-        with _served(Path(folder)) as (address, server):
-            first, waits = _alone(browser, address)
-            held, spent = server.memory_info().rss, [_cpu(server)]
-            arrival = max(5.0, load.sessions * 0.4)
-            page, seconds = f"{address}/?view={VIEW}", load.minutes * 60
-            seen = asyncio.run(crowd(page, SLIDER, load.sessions, seconds, arrival, lambda: spent.append(_cpu(server))))
-            held, entering = server.memory_info().rss - held, spent[1] - spent[0]
-            moving = _cpu(server) - spent[1]
+        return measure_on(Path(folder), load)
+
+
+def measure_on(runs: Path, load: Load) -> dict[str, Any]:
+    """Serve runs in a process of its own, and measure; raises as `measure`."""
+    scene = SCENES[load.view]
+    with _served(runs) as (address, server):
+        first, content, waits = _alone(_browser(), address, load.view)
+        held, spent = server.memory_info().rss, [_cpu(server)]
+        arrival = max(5.0, load.sessions * 0.4)
+        page = f"{address}/?view={load.view}"
+        visitors = [Visitor(page, scene.slider, scene.pictures) for _ in range(load.sessions)]
+        seen = asyncio.run(crowd(visitors, load.minutes * 60, arrival, lambda: spent.append(_cpu(server))))
+        held, entering = server.memory_info().rss - held, spent[1] - spent[0]
+        moving = _cpu(server) - spent[1]
     return {
         "first_paint_s": round(first, 3),
         "slider_p95_ms_1": _p95(waits),
         "slider_p95_ms_50": _p95(seen.waits),
         "errors": len(seen.errors),
         "megabytes_per_session": round(held / load.sessions / 2**20, 2),
+        "first_contentful_paint_s": round(content, 3),
+        "view": load.view,
         "sessions": load.sessions,
         "minutes": load.minutes,
         "moves": len(seen.waits),
@@ -122,8 +170,8 @@ def _served(runs: Path) -> Iterator[tuple[str, psutil.Process]]:
             server.terminate()
 
 
-def _alone(browser: str, address: str) -> tuple[float, list[float]]:
-    """Seconds until a new browser shows the first picture, and from each press of a key to the redrawn picture."""
+def _alone(browser: str, address: str, view: str) -> tuple[float, float, list[float]]:
+    """Seconds until a new browser shows the first picture and anything at all, and from each press to the redrawing."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -134,17 +182,21 @@ def _alone(browser: str, address: str) -> tuple[float, list[float]]:
         page.goto(address, wait_until="commit")
         page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
         first = time.perf_counter() - began
-        page.goto(f"{address}/?view={VIEW}")
-        page.locator(".js-plotly-plot:visible .barlayer .point path").first.wait_for()
-        page.locator(".js-plotly-plot:visible").first.evaluate(_WATCH)
-        slider = page.locator("input[type=range]:visible").first
+        content = float(page.evaluate(_CONTENT)) / 1000
+        scene = SCENES[view]
+        page.goto(f"{address}/?view={view}")
+        page.locator(f".js-plotly-plot:visible {scene.drawn}").first.wait_for()
+        page.wait_for_timeout(SETTLE_MS)
+        page.evaluate(_WATCH)
+        slider = page.get_by_label(scene.slider, exact=True).first
         slider.focus()
         waits = []
         for _ in range(MOVES):
-            page.evaluate("() => { window.redraws.length = 0; window.presses.length = 0; }")
-            slider.press("ArrowRight")
-            page.wait_for_function("() => window.redraws.length > 0")
-            waits.append(float(page.evaluate("() => window.redraws[0] - window.presses[0]")) / 1000)
-            page.wait_for_timeout(150)
+            page.evaluate("() => window.begin()")
+            slider.press(scene.key)
+            page.wait_for_function(f"() => window.redrawn.size >= {scene.pictures}")
+            last = page.evaluate("() => Math.max(...window.redrawn.values()) - window.pressed")
+            waits.append(float(last) / 1000)
+            page.wait_for_timeout(SETTLE_MS)
         chromium.close()
-    return first, waits
+    return first, content, waits

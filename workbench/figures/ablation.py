@@ -2,9 +2,8 @@
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, empty, groups, layout
+from workbench.figures._style import OKABE_ITO, PATTERNS, empty, groups, layout, subplots
 
 _NOTHING = "No runs with the mechanisms on and off to compare: train the corners with the chain mini."
 ORDERS = {1: "main effect", 2: "interaction of two", 3: "interaction of three"}
@@ -93,7 +92,7 @@ def cumulative_ablation(
     if ours["value"].isna().all():
         return empty(_NOTHING)
     names = ("ours, what was trained here", "as published, 7B on CoIN")
-    figure = make_subplots(rows=1, cols=2, subplot_titles=names, horizontal_spacing=0.12)
+    figure = subplots(rows=1, cols=2, subplot_titles=names, horizontal_spacing=0.12)
     for column, (table, colour) in enumerate(((ours, OKABE_ITO[0]), (published, OKABE_ITO[1])), start=1):
         bar = go.Bar(
             x=table["step"],
@@ -106,7 +105,7 @@ def cumulative_ablation(
             hovertemplate="%{x}<br>%{y:.2f} %<extra></extra>",
         )
         figure.add_trace(bar, 1, column)
-    figure.update_layout(layout(title, 360))
+    figure.update_layout(layout(title, 360), overwrite=True)
     figure.update_xaxes(title={"text": "mechanism"})
     figure.update_yaxes(title={"text": "mean of the last stage (%)"}, rangemode="tozero")
     return figure

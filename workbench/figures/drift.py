@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.figures._style import (
     SEQUENTIAL,
@@ -17,6 +16,7 @@ from workbench.figures._style import (
     line,
     marks,
     panels,
+    subplots,
     task_ticks,
 )
 
@@ -99,7 +99,7 @@ def drift_heatmap(table: pd.DataFrame, measure: str = "divergence", title: str =
     colours: dict[str, Any] = {"colorscale": SEQUENTIAL, "colorbar": colour_bar(MEASURES[measure])}
     colours |= {"cmax": 1} if measure in BOUNDED else {}
     height = max(300, 170 + 20 * table["layer"].nunique())
-    figure.update_layout(layout(title or f"{_short(measure)}, by layer", height, coloraxis=colours))
+    figure.update_layout(layout(title or f"{_short(measure)}, by layer", height, coloraxis=colours), overwrite=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "layer"}, col=1)
     return figure
@@ -127,7 +127,7 @@ def expert_map(
     labels = list(dict.fromkeys(routing["label"]))
     names = {"row_titles": labels, "column_titles": shown}
     shape = {"rows": len(labels), "cols": len(shown), "shared_xaxes": True, "shared_yaxes": True}
-    figure = make_subplots(**shape, **names, horizontal_spacing=0.012, vertical_spacing=0.16 / (1 + len(labels)))
+    figure = subplots(**shape, **names, horizontal_spacing=0.012, vertical_spacing=0.16 / (1 + len(labels)))
     for row, label in enumerate(labels, start=1):
         for column, layer in enumerate(shown, start=1):
             part = routing[(routing["label"] == label) & (routing["layer"] == layer)]
@@ -143,7 +143,7 @@ def expert_map(
             figure.add_trace(heat, row, column)
     colours = {"colorscale": SEQUENTIAL, "cmin": 0, "colorbar": {**colour_bar("mean ω (0–1)"), "x": 1.06}}
     margin = {"l": 64, "r": 110, "t": 84, "b": 64}
-    figure.update_layout(layout(title, 150 + 150 * len(labels), coloraxis=colours, margin=margin))
+    figure.update_layout(layout(title, 150 + 150 * len(labels), coloraxis=colours, margin=margin), overwrite=True)
     figure.update_xaxes(showgrid=False, type="category")
     figure.update_yaxes(showgrid=False, autorange="reversed")
     figure.update_xaxes(title={"text": "after task"}, row=len(labels))

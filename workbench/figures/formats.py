@@ -37,7 +37,7 @@ def readings_over_stages(readings: pd.DataFrame, title: str = "One task's score 
                 hovertemplate=f"{reading}<br>after Task %{{customdata}}<br>score %{{y:.3f}}<extra></extra>",
             )
             figure.add_trace(line, 1, column)
-    figure.update_layout(layout(title, 360, showlegend=True))
+    figure.update_layout(layout(title, 360, showlegend=True), overwrite=True)
     figure.update_xaxes(task_ticks(int(readings["after"].max()) + 1), title={"text": "after training task"})
     figure.update_yaxes(title={"text": "score (0–1)"}, col=1)
     figure.update_yaxes(range=[-0.03, max(1.03, float(readings["score"].max()))])
@@ -72,7 +72,7 @@ def format_drift_map(drift: pd.DataFrame, title: str = "Format drift: semantic l
         figure.add_trace(heat, 1, column)
     bar = {"title": {"text": "semantic − strict (0–1)", "side": "right"}, "thickness": 12}
     colours = {"colorscale": SEQUENTIAL, "cmin": 0, "cmax": max(0.2, float(drift["drift"].max())), "colorbar": bar}
-    figure.update_layout(layout(title, 190 + 34 * int(drift["after"].max() + 1), coloraxis=colours))
+    figure.update_layout(layout(title, 190 + 34 * int(drift["after"].max() + 1), coloraxis=colours), overwrite=True)
     figure.update_xaxes(title={"text": "evaluated on task"}, showgrid=False, tickangle=-40, automargin=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "after training"}, col=1)
@@ -113,7 +113,9 @@ def error_classes(
                 hovertemplate=f"{name}<br>after Task %{{customdata}}<br>%{{y:.1%}} of answers<extra></extra>",
             )
             figure.add_trace(bar, 1, column)
-    figure.update_layout(layout(title, 380, barmode="stack", bargap=0.15, legend={"traceorder": "reversed", "x": 1.02}))
+    figure.update_layout(
+        layout(title, 380, barmode="stack", bargap=0.15, legend={"traceorder": "reversed", "x": 1.02}), overwrite=True
+    )
     figure.update_xaxes(
         task_ticks(int(errors["after"].max()) + 1), title={"text": "after training task"}, showgrid=False
     )

@@ -2,9 +2,8 @@
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, empty, layout
+from workbench.figures._style import OKABE_ITO, PATTERNS, empty, layout, subplots
 
 
 def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of the last stage") -> go.Figure:
@@ -18,7 +17,7 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
     if beside.empty or beside[["ours", "published"]].isna().all(axis=None):
         return empty("Neither runs nor published numbers of this benchmark: train it with the chain mini.")
     names = (f"ours on {benchmark}, tiny backbone", "as published, 7B on the real benchmark")
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
+    figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, name in enumerate(("ours", "published"), start=1):
         part = beside[["method", name]].rename(columns={name: "value"})
         deviation = beside["deviation"].fillna(0) if name == "ours" else None
@@ -37,7 +36,7 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
         figure.add_trace(bar, 1, column)
         high = part["value"].max()
         figure.update_xaxes(range=[0, 1.18 * (high if high > 0 else 1)], row=1, col=column)
-    figure.update_layout(layout(title, 160 + 26 * len(beside)))
+    figure.update_layout(layout(title, 160 + 26 * len(beside)), overwrite=True)
     figure.update_xaxes(title={"text": "mean over tasks (%)"})
     figure.update_yaxes(automargin=True)
     figure.update_yaxes(title={"text": "method"}, col=1)

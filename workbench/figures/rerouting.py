@@ -4,9 +4,8 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, empty, groups, having, layout, line, mark, marks, task_ticks
+from workbench.figures._style import OKABE_ITO, empty, groups, having, layout, line, mark, marks, subplots, task_ticks
 
 NOTHING = "No re-routing is recorded here: run `same reroute`, or ask for one in the Re-routing lab."
 KINDS = {
@@ -36,7 +35,7 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
     kinds = [kind for kind in KINDS if kind in set(table["kind"])]
     keys = [(label, kind) for label in dict.fromkeys(table["label"]) for kind in kinds]
     style = marks(_series(*key, single) for key in keys)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    figure = subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
     for row, column in enumerate(("score", "entropy"), start=1):
         for label, kind in keys:
             part = table[(table["label"] == label) & (table["kind"] == kind)]
@@ -49,7 +48,7 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
             hover = f"{name}<br>experts of Task %{{customdata}}<br>{column} %{{y:.3f}}"
             more = {"customdata": spread.index + 1, "legendgroup": name, "showlegend": row == 1, "error_y": bars}
             figure.add_trace(line(style[name], name, spread.index, spread["mean"], hover, **more), row, 1)
-    figure.update_layout(layout(title, 560, showlegend=True))
+    figure.update_layout(layout(title, 560, showlegend=True), overwrite=True)
     figure.update_xaxes(task_ticks(int(table["experts"].max()) + 1))
     figure.update_xaxes(title={"text": "experts' version: after training task"}, row=2)
     figure.update_yaxes(title={"text": "score"}, rangemode="tozero", row=1)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import empty, groups, layout, mark, marks
+from workbench.figures._style import empty, groups, layout, mark, marks, subplots
 
 
 def spread(points: pd.DataFrame, metric: str, across: str, order: Sequence[str] = (), title: str = "") -> go.Figure:
@@ -61,7 +60,7 @@ def sensitivity(varied: pd.DataFrame, metric: str, title: str = "Sensitivity to 
     if varied.empty:
         return empty("No runs that differ in one setting alone: train some with the chain mini.")
     names = list(dict.fromkeys(varied["setting"]))
-    figure = make_subplots(rows=1, cols=len(names), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.03)
+    figure = subplots(rows=1, cols=len(names), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.03)
     for column, (name, rows) in enumerate(groups(varied, "setting"), start=1):
         numbers = pd.to_numeric(rows["value"], errors="coerce")
         part = rows.loc[numbers.sort_values().index] if numbers.notna().all() else rows
@@ -77,7 +76,7 @@ def sensitivity(varied: pd.DataFrame, metric: str, title: str = "Sensitivity to 
             hovertemplate=f"{name} = %{{x}}<br>{metric} %{{y:.4f}}<extra></extra>",
         )
         figure.add_trace(line, 1, column)
-    figure.update_layout(layout(title, 340))
+    figure.update_layout(layout(title, 340), overwrite=True)
     figure.update_xaxes(type="category", title={"text": "value"})
     figure.update_yaxes(title={"text": f"{metric} (score)"}, col=1)
     return figure

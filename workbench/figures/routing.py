@@ -5,9 +5,18 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, colour_bar, empty, groups, layout, task_ticks
+from workbench.figures._style import (
+    OKABE_ITO,
+    PATTERNS,
+    SEQUENTIAL,
+    colour_bar,
+    empty,
+    groups,
+    layout,
+    subplots,
+    task_ticks,
+)
 from workbench.figures.drift import NOTHING, drift_curve, drift_heatmap
 
 
@@ -24,20 +33,26 @@ def expert_distribution(
     if routing.empty:
         return empty(NOTHING)
     labels = list(dict.fromkeys(routing["label"]))
-    figure = make_subplots(
+    figure = subplots(
         rows=len(labels), cols=1, shared_xaxes=True, subplot_titles=labels, vertical_spacing=0.16 / len(labels)
     )
     for row, label in enumerate(labels, start=1):
         part = routing[routing["label"] == label]
         figure.add_traces([_expert_bar(int(expert), bars, row == 1) for expert, bars in groups(part, "expert")], row, 1)
         figure.add_trace(_overlap_text(overlap[overlap["label"] == label]), row, 1)
-    stages = int(routing["after"].max()) + 1
-    figure.update_layout(layout(title, 140 + 190 * len(labels), barmode="stack", bargap=0.12, hovermode="closest"))
-    figure.update_layout(legend={"title": {"text": "expert"}, "traceorder": "reversed"})
-    figure.update_yaxes(range=[0, 1.16], tickvals=[0, 0.5, 1], showgrid=False, zeroline=False)
-    figure.update_yaxes(title={"text": "mean weight ω (0–1)"})
-    figure.update_xaxes(task_ticks(stages), showgrid=False, zeroline=False)
-    figure.update_xaxes(title={"text": "after training task (above each bar: overlap with the first)"}, row=len(labels))
+    across = {**task_ticks(int(routing["after"].max()) + 1), "showgrid": False, "zeroline": False}
+    up = {"range": [0, 1.16], "tickvals": [0, 0.5, 1], "showgrid": False, "zeroline": False}
+    up["title"] = {"text": "mean weight ω (0–1)"}
+    axes = {
+        f"{axis}{row}": said for row in range(1, len(labels) + 1) for axis, said in (("xaxis", across), ("yaxis", up))
+    }
+    below = {"text": "after training task (above each bar: overlap with the first)"}
+    axes[f"xaxis{len(labels)}"] = {**across, "title": below}
+    axes["legend"] = {"title": {"text": "expert"}, "traceorder": "reversed"}
+    figure.update_layout(
+        layout(title, 140 + 190 * len(labels), barmode="stack", bargap=0.12, hovermode="closest"), overwrite=True
+    )
+    figure.update_layout(axes)
     return figure
 
 
@@ -134,7 +149,7 @@ def routing_map(weights: pd.DataFrame, title: str = "Routing weight of each imag
     if weights.empty:
         return empty("No image token to show.")
     experts = sorted(weights["expert"].unique())
-    figure = make_subplots(
+    figure = subplots(
         rows=1, cols=len(experts), subplot_titles=[f"E{expert + 1}" for expert in experts], horizontal_spacing=0.01
     )
     for column, expert in enumerate(experts, start=1):
@@ -143,7 +158,7 @@ def routing_map(weights: pd.DataFrame, title: str = "Routing weight of each imag
             go.Heatmap(z=grid.to_numpy(), coloraxis="coloraxis", hovertemplate="ω %{z:.3f}<extra></extra>"), 1, column
         )
     bar = colour_bar("ω (0–1)")
-    figure.update_layout(layout(title, 240, coloraxis={"colorscale": SEQUENTIAL, "colorbar": bar}))
+    figure.update_layout(layout(title, 240, coloraxis={"colorscale": SEQUENTIAL, "colorbar": bar}), overwrite=True)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, autorange="reversed")
     for column in range(1, len(experts) + 1):

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.figures._style import (
     DASHES,
@@ -19,9 +18,12 @@ from workbench.figures._style import (
     mark,
     rows_height,
     rule,
+    subplots,
     task_ticks,
 )
 
+MOST_ROWS_WITH_NUMBERS = 48
+"""In lower rows numbers cannot be read, and take longer to draw than all else; the pointer says them."""
 NOTHING = "This run kept no covariance: its method does not use one."
 
 
@@ -114,7 +116,7 @@ def rank_map(ranks: pd.DataFrame, title: str = "Directions that hold δ of the e
         x=stages,
         y=order,
         text=wide["rank"].to_numpy(),
-        texttemplate="%{text}",
+        texttemplate="%{text}" if len(order) <= MOST_ROWS_WITH_NUMBERS else None,
         colorscale=SEQUENTIAL,
         zmin=0,
         zmax=float(shares["share"].max()),
@@ -175,9 +177,7 @@ def gain_curve(gains: pd.DataFrame, title: str = "What is let through along prot
     if gains.empty:
         return empty(NOTHING)
     parts = {"router": "routers: g", "experts": "experts' A: diagonal of P"}
-    figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, subplot_titles=list(parts.values()), horizontal_spacing=0.04
-    )
+    figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=list(parts.values()), horizontal_spacing=0.04)
     for column, part in enumerate(parts, start=1):
         for index, (name, rows) in enumerate(groups(gains, "input")):
             hover = f"input {name}<br>k %{{x}}, σ %{{customdata:.3g}}<br>%{{y:.3f}} of the change"
@@ -185,7 +185,7 @@ def gain_curve(gains: pd.DataFrame, title: str = "What is let through along prot
             more = {"mode": "lines", "line": dash, "legendgroup": name, "showlegend": column == 1}
             more |= {"customdata": rows["eigenvalue"]}
             figure.add_trace(line(mark(index), name, rows["k"], rows[part], hover, **more), 1, column)
-    figure.update_layout(layout(title, 380, showlegend=True))
+    figure.update_layout(layout(title, 380, showlegend=True), overwrite=True)
     figure.update_layout(legend={"title": {"text": "input"}})
     figure.update_xaxes(title={"text": "direction k (1: strongest past input)"}, type="log")
     figure.update_yaxes(range=[0, 1.05 * max(1.0, float(gains[list(parts)].to_numpy().max()))])

@@ -66,11 +66,23 @@ def inputs(store: Store, run: str, after: int | None = None) -> list[str]:
 
 def spectra(store: Store, run: str, after: int, energy: Energy = "squared") -> pd.DataFrame:
     """Eigenvalues of all that a run had seen after a task, and the share of energy that the first k keep."""
-    parts = [
-        pd.DataFrame({"k": np.arange(1, len(found.values) + 1), "eigenvalue": found.values, "kept": found.kept(energy)})
-        for found in _spectra(store.folder(run), after).values()
-    ]
-    return _named(parts, _spectra(store.folder(run), after), ["input", "k", "eigenvalue", "kept"])
+    folder = store.folder(run)
+    return _spectra_table(folder.path, after, identity(folder, after), energy)
+
+
+@lru_cache(maxsize=32)
+def _spectra_table(path: Path, after: int, stage: Identity, energy: Energy) -> pd.DataFrame:
+    found = _read(path, after, stage)
+    if not found:
+        return pd.DataFrame(columns=["input", "k", "eigenvalue", "kept"])
+    counts = [len(one.values) for one in found.values()]
+    columns = {
+        "input": np.repeat(list(found), counts),
+        "k": np.concatenate([np.arange(1, count + 1) for count in counts]),
+        "eigenvalue": np.concatenate([one.values for one in found.values()]),
+        "kept": np.concatenate([one.kept(energy) for one in found.values()]),
+    }
+    return pd.DataFrame(columns)
 
 
 def _named(parts: list[pd.DataFrame], names: Iterable[str], columns: list[str]) -> pd.DataFrame:

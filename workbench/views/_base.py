@@ -2,16 +2,15 @@
 
 import logging
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from io import StringIO
-from threading import RLock
+from threading import RLock, current_thread, main_thread
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import panel as pn
 import panel_material_ui as pmui
@@ -22,6 +21,7 @@ from same.errors import InputError
 from workbench.figures._style import dress, empty
 from workbench.jobs.queue import Jobs
 from workbench.store import Store
+from workbench.views._panes import Picture, Pictures
 
 LOG = logging.getLogger("workbench")
 NO_RUNS = (
@@ -37,10 +37,6 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
-
-
-SMALL = 4096
-"""Numbers of an array that is sent as a list."""
 DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError)
 """What reading files raises that are not what they must be."""
 
@@ -54,58 +50,6 @@ class Visitor:
     """The queue, for who may add to it."""
     queue: Jobs | None = None
     """The queue to look at."""
-
-
-class Picture(pn.pane.Plotly):
-    """A plot pane that never writes into its figure, so that sessions can share one."""
-
-    link_figure = param.Boolean(default=False)
-
-    def _update(self, ref: str, model: Any) -> None:
-        """What is sent is no change that the browser made: nothing is to be read back from it."""
-        self._changing[ref] = ["data", "layout", "frames", "data_sources", "_render_count"]
-        try:
-            super()._update(ref, model)
-        finally:
-            self._changing.pop(ref, None)
-
-    @classmethod
-    def _plotly_json_wrapper(cls, fig: go.Figure) -> dict[str, Any]:
-        """Containers are copied, as the pane takes arrays out of them; small arrays become lists.
-
-        The pane sends each array as a message of its own, and lists with all the rest.
-        """
-        return {"data": [_copied(trace) for trace in fig._data], "layout": _copied(fig._layout)}
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _copied(part) for name, part in value.items()}
-    if isinstance(value, np.ndarray) and value.size <= SMALL and value.dtype.kind in "biufOU":
-        return value.tolist()
-    return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
-class Pictures:
-    """The figures drawn last by any session, the least used forgotten first."""
-
-    def __init__(self, most: int):
-        self._most = most
-        self._kept: OrderedDict[Hashable, go.Figure] = OrderedDict()
-        self._lock = RLock()
-
-    def get(self, key: Hashable, make: Callable[[], go.Figure]) -> go.Figure:
-        """Take a figure, building it when it is not there; two sessions may build the same one at once."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        figure = make()
-        with self._lock:
-            self._kept[key] = figure
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return figure
 
 
 _PICTURES = Pictures(512)
@@ -142,6 +86,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         self._quiet = False
         self._drawing = RLock()
         self._drawn: dict[pn.pane.Plotly, tuple[Hashable | None, Callable[[], go.Figure]]] = {}
+        self._waiting: dict[pn.pane.Plotly, go.Figure] | None = None
         self.refresh_button.on_click(lambda _event: self.refresh())
         self.watch(self.benchmark, self.fill)
 
@@ -173,8 +118,8 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         def changed(_event: object) -> None:
             with self._drawing:
                 if not self._quiet:
-                    self.attempt(draw)
-                    self.on_state()
+                    with self._together():
+                        self.attempt(draw)
 
         widget.param.watch(changed, name)
 
@@ -210,7 +155,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     def show(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
         """Put a figure into its pane, which takes the figure's height."""
         self._drawn[pane] = (None, lambda: figure)
-        pane.param.update(object=dress(go.Figure(figure), self.dark), height=figure.layout.height)
+        self._picture(pane, dress(go.Figure(figure), self.dark))
 
     def draw(self, pane: pn.pane.Plotly, key: Hashable, make: Callable[[], go.Figure]) -> None:
         """Put a figure into its pane; one that any session has drawn from the same data is not built again.
@@ -221,9 +166,33 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             make: builds the figure.
         """
         self._drawn[pane] = (key, make)
-        figure = _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark))
-        if pane.object is not figure:
-            pane.param.update(object=figure, height=figure.layout.height)
+        self._picture(pane, _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark)))
+
+    def _picture(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
+        if self._waiting is None:
+            _exchange(pane, figure)
+        else:
+            self._waiting[pane] = figure
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Send what one change drew as one message, with the address; a thread sends each change by itself."""
+        if current_thread() is main_thread():
+            yield
+            self.on_state()
+            return
+        self._waiting = {}
+        try:
+            yield
+        finally:
+            waiting, self._waiting = self._waiting, None
+            pn.state.execute(partial(self._send, waiting), schedule=True)
+
+    def _send(self, waiting: Mapping[pn.pane.Plotly, go.Figure]) -> None:
+        with pn.io.hold():
+            for pane, figure in waiting.items():
+                _exchange(pane, figure)
+            self.on_state()
 
     @param.depends("dark", watch=True)
     def _dress_again(self) -> None:
@@ -260,6 +229,11 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             self.tell(
                 f"{what} ({type(error).__name__}: {error}). Choose another run, or train this one again.", "error"
             )
+
+
+def _exchange(pane: pn.pane.Plotly, figure: go.Figure) -> None:
+    if pane.object is not figure:
+        pane.param.update(object=figure, height=figure.layout.height)
 
 
 def card(*children: Any, **settings: Any) -> pmui.Paper:

@@ -12,6 +12,7 @@ from workbench import tables
 from workbench.figures._style import empty
 from workbench.store import Store
 from workbench.views._base import DAMAGED, NO_RUNS, View, Visitor
+from workbench.views._panes import Slider
 
 NO_RUN = "No run to draw."
 UNREAD = "A file of this run cannot be read: the message above says which, and what to do."
@@ -40,7 +41,7 @@ class RunView(View):
         )
         self.own_values = pmui.Typography("", variant="caption", margin=(18, 8))
         self.key: Hashable = None
-        self.sliders: dict[str, pmui.DiscreteSlider] = {}
+        self.sliders: dict[str, Slider] = {}
         self._panes: list[pn.pane.Plotly] = []
         self._sheets: dict[str, pmui.Column] = {}
         self._place = pmui.Column(sizing_mode="stretch_width")
@@ -73,7 +74,7 @@ class RunView(View):
         self._panes.append(super().plot())
         return self._panes[-1]
 
-    def slider(self, name: str, label: str, values: Sequence[float], equation: str) -> pmui.DiscreteSlider:
+    def slider(self, name: str, label: str, values: Sequence[float], equation: str) -> Slider:
         """Make a slider of the page's pictures.
 
         Args:
@@ -82,7 +83,7 @@ class RunView(View):
             values: on offer; the run's own joins them.
             equation: where the quantity comes from, said under the pointer.
         """
-        found = pmui.DiscreteSlider(
+        found = Slider(
             label=label, options=list(values), value=values[0], formatter="%g", description=equation, width=240
         )
         self.sliders[name] = found

@@ -70,6 +70,4 @@ class SeveralRuns(View):
 
     def key(self, *names: str) -> Hashable:
         """What changes when a run is chosen or one of its files changes."""
-        files = [self.store.folder(run).path / name for run in self.runs for name in names]
-        seen = [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else None for file in files]
-        return tuple(self.runs), tuple(self.chosen.options), tuple(seen), str(self.store.runs.resolve())
+        return self.store.key(self.runs, *names), tuple(self.chosen.options)

@@ -11,6 +11,7 @@ from same.errors import SnapshotError
 from workbench import figures
 from workbench.store import MEAN_LAYER, Drift, Store, at_layer
 from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._panes import Slider
 
 ABOUT = (
     "ω(x) = softmax(W_G x) is a token's routing over the experts. Its mean over the test inputs of one task is "
@@ -31,7 +32,7 @@ class RouterDrift(View):
         super().__init__(store, visitor, **params)
         self.chosen = pmui.MultiChoice(label="Runs", options={}, value=[], width=380)
         self.probe = pmui.Select(label="Inputs of", options={}, width=200)
-        self.layer = pmui.DiscreteSlider(label="Layer", options={MEAN_LAYER: None}, value=None, width=280)
+        self.layer = Slider(label="Layer", options={MEAN_LAYER: None}, value=None, width=280)
         self.distribution, self.curve, self.heatmap = self.plot(), self.plot(), self.plot()
         self.labels: list[str] = []
         self.damage: list[str] = []

@@ -80,9 +80,13 @@ class Overview(View):
     def _draw_matrix(self) -> None:
         if self.run.value is None:
             return self.show(self.matrix, figures.score_matrix(pd.DataFrame()))
-        label = next(label for label, run in self.run.options.items() if run == self.run.value)
-        scores = self.store.scores(self.run.value, self.variant.value)
-        self.show(self.matrix, figures.score_matrix(scores, f"Score matrix of {label}, {self.variant.value}"))
+        run, variant = self.run.value, self.variant.value
+        label = next(label for label, option in self.run.options.items() if option == run)
+        self.draw(
+            self.matrix,
+            (self.store.key([run], "scores.json"), label, variant),
+            lambda: figures.score_matrix(self.store.scores(run, variant), f"Score matrix of {label}, {variant}"),
+        )
         return None
 
     def _draw_comparison(self) -> None:
@@ -91,12 +95,17 @@ class Overview(View):
             return self.show(
                 self.comparison, figures.metric_comparison(pd.DataFrame(columns=["label", "metric", "value"]))
             )
-        values = self.store.metrics(table["run"].iloc[self.table.selection], self.variant.value)
-        values = values[values["metric"].isin(SHOWN)]
-        self.show(
-            self.comparison, figures.metric_comparison(values, list(table["label"]), "Metrics of the ticked runs")
+        runs, variant, labels = list(table["run"].iloc[self.table.selection]), self.variant.value, list(table["label"])
+        self.draw(
+            self.comparison,
+            (self.store.key(runs, "config.json", "scores.json"), tuple(labels), variant),
+            lambda: figures.metric_comparison(self._metrics(runs, variant), labels, "Metrics of the ticked runs"),
         )
         return None
+
+    def _metrics(self, runs: list[str], variant: str) -> pd.DataFrame:
+        values = self.store.metrics(runs, variant)
+        return values[values["metric"].isin(SHOWN)]
 
     def __panel__(self) -> pn.viewable.Viewable:
         controls = pmui.Row(self.benchmark, self.run, self.variant, self.refresh_button, margin=(12, 0, 0, 0))
