@@ -225,7 +225,8 @@ def _main(row: Row) -> list[Any]:
     counts = [f"{budget[name]:,}" for name in ("trainable_parameters", "samples", "global_batch")]
     costs = [_whole(cost[name]) for name in ("train_seconds", "evaluate_seconds", "peak_memory_mb")]
     numbers = [_cell(row.metrics[name]) for name in SHOWN]
-    return [row.label, len(row.seeds), *numbers, f"{row.training['learning_rate']:g}", *counts, *costs]
+    rate = f"{row.training['learning_rate']:g}" if budget["samples"] else "·"  # nothing was trained
+    return [row.label, len(row.seeds), *numbers, rate, *counts, *costs]
 
 
 def _cell(number: Number | None) -> str:

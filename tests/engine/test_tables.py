@@ -94,6 +94,12 @@ def test_the_printed_form(folder):
     assert "*strict*" in glossary
 
 
+def test_a_method_that_trains_nothing_has_no_rate(tmp_path):
+    untrained = result("zero_shot", 0, [[0.1, None], [0.1, 0.1]], parameters=0, samples=0)
+    line = next(line for line in markdown(make_tables([(tmp_path, untrained)])).splitlines() if "zero_shot" in line)
+    assert line.split(" | ")[8:11] == ["·", "0", "0"]
+
+
 def test_a_reading_is_chosen(folder):
     (strict,), (semantic,) = (make_tables(read_results(folder), name) for name in ("strict", "semantic"))
     ours, theirs = (table.main[0].metrics["last"] for table in (strict, semantic))
