@@ -5,7 +5,7 @@ from typing import cast
 from same.engine.plan import Asked, Strategy, plan
 from same.engine.session import Session
 
-UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What tracing an architecture raises that the planner does not know; no training is to end by that."""
 
 

@@ -68,6 +68,8 @@ def sweep(
     for cell in [*cells, *(cell for found in questions.values() for cell in found.values())]:
         _ = cell.job
     check_results(results, grid.cells)
+    if grid.tune is not None:
+        tuning.check_choices(questions, grid.tune, path)
     state = State()
     with _connected(scheduler, workers) as (client, threads), _interruptible():
         phase = _Phase(client, threads, grid.keep, state, show)

@@ -13,6 +13,7 @@ from same.engine.results import REMEDY, RESULTS, SCHEMA, TUNING
 from same.errors import InputError, RunFailed
 from same.methods._base import Method
 from same.metrics import summarise
+from same.runs import differences
 from same.sealed import read_json, write_json
 
 _FIRST = "Run `same sweep` on the grid that tunes first."
@@ -66,6 +67,29 @@ def open_questions(found: Candidates, path: Path) -> dict[str, Mapping[float, Ce
     }
 
 
+def check_choices(found: Candidates, tune: Tune, path: Path) -> None:
+    """Look whether new choices can stand beside those of methods that are not chosen for now.
+
+    Raises:
+        InputError: those were made from other values or rows; names the file and what differs.
+    """
+    others = sorted(read_choices(path).keys() - found.keys())
+    if not others:
+        return
+    about, held = _about(tune), read_json(path, REMEDY, SCHEMA)
+    different = differences({name: held.get(name) for name in about}, about)
+    if different:
+        raise InputError(
+            f"{path} must hold choices made in one way; that of {', '.join(others)} differs in {'; '.join(different)}. "
+            "Give --results another folder, or choose for all methods again."
+        )
+
+
+def _about(tune: Tune) -> dict[str, Any]:
+    """How choices are made, without a path of this machine."""
+    return {**dataclasses.asdict(tune), "benchmark": Path(tune.benchmark).stem, "values": list(tune.values)}
+
+
 def _fingerprints(cells: Mapping[float, Cell]) -> Iterator[str]:
     for cell in cells.values():
         yield cell.job.folder.path.name.partition("-")[2]
@@ -88,9 +112,7 @@ def decide(found: Candidates, tune: Tune, path: Path) -> None:
             kept = {f"{value:g}": score for value, score in scores.items()}
             choices[method] = {"chosen": best, "scores": kept, "fingerprints": list(_fingerprints(cells))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {key: value for key, value in dataclasses.asdict(tune).items() if key != "values"}
-    about["benchmark"] = Path(tune.benchmark).stem  # no path of this machine
-    content = {**about, "values": list(tune.values), "methods": dict(sorted(choices.items()))}
+    content = {**_about(tune), "methods": dict(sorted(choices.items()))}
     write_json(path, {**content, "environment": environment()}, SCHEMA)
 
 

@@ -148,6 +148,14 @@ def test_a_choice_is_kept_used_and_not_asked_for_again(load, tmp_path):
     assert tuning.chosen("zero_shot", "mini-coin", tmp_path) == {}
     with pytest.raises(InputError, match=r"must be chosen for same on mini-coin; there is one for lora"):
         tuning.chosen("same", "mini-coin", tmp_path)
+    tuning.check_choices(
+        tuning.candidates(load(methods=["same"], tune={"values": [0.1, 0.2], "tasks": 2})), grid.tune, path
+    )
+    more = load(methods=["same"], tune={"values": [0.1, 0.4], "tasks": 2})
+    assert more.tune is not None
+    with pytest.raises(InputError, match=r"that of lora differs in values: \[0\.1, 0\.2\] → \[0\.1, 0\.4\].*--results"):
+        tuning.check_choices(tuning.candidates(more), more.tune, path)
+    tuning.check_choices(found, more.tune, path)
 
 
 def test_a_method_with_a_run_that_did_not_end_is_asked_for_again(load, tmp_path):

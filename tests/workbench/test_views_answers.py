@@ -165,7 +165,7 @@ def test_reports_say_where_there_are_no_runs(tmp_path: Path) -> None:
 
 def test_what_was_planned_stands_beside_what_was_measured(tmp_path: Path) -> None:
     run = write_deep_run(tmp_path, "same", 0.2)
-    write_deep_run(tmp_path, "moelora", 0.4)
+    other = write_deep_run(tmp_path, "moelora", 0.4)
     view = Cost(Store(tmp_path))
     assert "Without a plan: moelora, same." in view.unplanned.object
     assert "same train" in view.unplanned.object
@@ -185,6 +185,13 @@ def test_what_was_planned_stands_beside_what_was_measured(tmp_path: Path) -> Non
     view.speed.value = 0.1
     assert view.beside.value.set_index("quantity").loc["training (s)", "planned"] == "40"
     assert view.state()["teraflops"] == "0.1"
+    view.speed.value = None
+    assert view.beside.value.set_index("quantity").loc["training (s)", "planned"] == "–", "an emptied field"
+    assert not view.note.visible
     run.append_event("plan", unknown="RuntimeError: <b>")
     view.refresh()
     assert "same could not be planned: RuntimeError: &lt;b&gt;" in view.unplanned.object
+    other.append_event("budget", trainable=0)
+    view.refresh()
+    assert "moelora could not be planned: its method trains nothing." in view.unplanned.object
+    assert "Without a plan" not in view.unplanned.object

@@ -1,5 +1,6 @@
 """The routing of a question's own tokens in Examples, without a browser; with a model, from the wish to the record."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_the_routing_of_a_questions_tokens_is_shown_once_it_is_kept(run: RunFold
     keep_tokens(run, 7, "scienceqa", question)
     view.refresh()
     words, patches = view._routed.objects
-    assert list(words.object.layout.xaxis.ticktext) == ["What", SCRIPT]
+    assert list(words.object.layout.xaxis.ticktext) == ["What", escape(SCRIPT)], "as text, not as markup"
     assert [heat.z[0][0] for heat in patches.object.data] == pytest.approx([0.5, 0.5]), "the mean over layers"
     view.layer.value = "0.gate"
     assert [heat.z[0][0] for heat in patches.object.data] == pytest.approx([0.25, 0.75])

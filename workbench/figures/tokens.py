@@ -1,5 +1,7 @@
 """Where the words of one question go."""
 
+from html import escape
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -17,11 +19,12 @@ def token_routing(weights: pd.DataFrame, title: str = "Routing weight of each wo
         return empty("No tokens to show yet: ask for the routing of a question.")
     grid = weights.pivot(index="expert", columns="position", values="weight")
     texts = weights.drop_duplicates("position").set_index("position")["token"]
+    words = [escape(str(texts[position]), quote=False) for position in grid.columns]  # plotly would obey a token <s>
     heat = go.Heatmap(
         z=grid.to_numpy(dtype=float),
         x=[str(position) for position in grid.columns],
         y=[f"E{expert + 1}" for expert in grid.index],
-        customdata=[[texts[position] for position in grid.columns]] * len(grid),
+        customdata=[words] * len(grid),
         colorscale=SEQUENTIAL,
         zmin=0,
         xgap=1,
@@ -29,7 +32,6 @@ def token_routing(weights: pd.DataFrame, title: str = "Routing weight of each wo
         hovertemplate="%{customdata}<br>%{y}<br>ω %{z:.3f}<extra></extra>",
         colorbar=colour_bar("ω (0–1)"),
     )
-    words = [str(texts[position]) for position in grid.columns]
     axes = {
         "xaxis": {
             "title": {"text": "token of the question"},

@@ -126,7 +126,9 @@ class OAuth(OAuthProvider):
             name = await ask(handler)
             if name and self.accounts.role(name) is None:
                 say("login", user=name, address=handler.request.remote_ip, outcome="not listed")
-                raise HTTPError(403, reason="This account is not on the list. Ask who runs the server.")
+                leave = f"{handler.application.prefix}/logout"
+                reason = f"This account is not on the list. Ask who runs the server, or leave it at {leave}."
+                raise HTTPError(403, reason=reason)
             return str(name) if name else None
 
         return get_user
@@ -192,6 +194,12 @@ class _Returning(RequestHandler):
     def _redirect_uri(self) -> str:
         here = f"{self.request.protocol}://{self.request.host}{self.application.prefix}/login"
         return str(config.oauth_redirect_uri or here)
+
+    def get_state(self) -> Any:
+        """What the provider brings back, with the page asked for, if it is one of ours: Panel takes ///HOST for one."""
+        wish = self.get_query_argument("next", "")
+        self.request.arguments["next"] = [_below(self.application.prefix, wish).encode()]
+        return super().get_state()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say why the provider's answer was not taken."""

@@ -17,36 +17,37 @@ ORDER = ("weights", "adapter", "gradients", "optimiser", "statistics", "activati
 """Of the parts of a plan, as they are stacked; the record has them by the alphabet."""
 MEASURED = "measured"
 STACKED = (*ORDER, MEASURED)
+UNTRAINED = "its method trains nothing."
 MEBIBYTES = 1e9 / 2**20
 """In a gigabyte."""
 
 
-def planned(store: Store, runs: Sequence[str], teraflops: float) -> tuple[pd.DataFrame, dict[str, str]]:
+def planned(store: Store, runs: Sequence[str], teraflops: float | None) -> tuple[pd.DataFrame, dict[str, str]]:
     """What the runs that recorded a plan needed, by plan and by measurement; and of the others why they have none.
 
     Args:
-        teraflops: what one process is taken to sustain in training; the planned time follows from it.
+        teraflops: what one process is taken to sustain in training; the planned time follows from it (None: there is
+            none).
     """
     labels = store.overview().set_index("run")["label"]
     taken, kept = times(store, runs), sizes(store, runs)
     rows, lacking = [], {}
     for run in runs:
         folder = store.folder(run)
-        plan = _plan(folder)
+        plan, trained = _plan(folder), [event["trainable"] for event in events(folder, "budget")]
         if "gigabytes" not in plan:
-            lacking[str(labels[run])] = str(plan.get("unknown", ""))
+            lacking[str(labels[run])] = UNTRAINED if trained[-1:] == [0] else str(plan.get("unknown", ""))
             continue
         own = taken[taken["run"] == run]
         finished = own["task_index"].tolist()
         seconds, processes = float(own["train_seconds"].sum()), folder.config()["settings"].get("processes", 1)
         operations = sum(plan["petaflops"][task] for task in finished) * 1000 / processes
         bytes_kept = kept.loc[(kept["run"] == run) & kept["task_index"].isin(finished), "megabytes"].sum()
-        trained = [event["trainable"] for event in events(folder, "budget")]
         found: dict[str, tuple[Any, Any]] = {
             "trained parameters": (plan["trainable"], trained[-1] if trained else None),
             "memory of a process (MB)": (plan["gigabytes"]["total"] * MEBIBYTES, own["memory_mb"].max()),
             "snapshots (MB)": (sum(plan["task_megabytes"][task] for task in finished), bytes_kept),
-            "training (s)": (operations / teraflops, seconds),
+            "training (s)": (operations / teraflops if teraflops else None, seconds),
             "speed of a process (TFLOP/s)": (teraflops, operations / seconds if seconds else None),
             "sent by a process in a step (MB)": (plan["megabytes_sent_per_step"], None),
         }

@@ -88,6 +88,15 @@ def test_who_is_listed_enters_by_the_provider(address: str, visitor: OpenerDirec
     assert Provider.asked["client_secret"] == ["hush"]
 
 
+@pytest.mark.parametrize("wish", ["///elsewhere.example/", "//elsewhere.example/", "/elsewhere/"])
+def test_who_asks_for_a_page_elsewhere_comes_back_to_the_front_page(
+    address: str, visitor: OpenerDirector, wish: str
+) -> None:
+    Provider.email = "ada@lab.example"
+    with visitor.open(f"{address}/login?{urlencode({'next': wish})}") as page:
+        assert page.url == f"{address}/"
+
+
 def test_who_leaves_must_log_in_again(address: str, visitor: OpenerDirector) -> None:
     Provider.email = "ada@lab.example"
     visitor.open(f"{address}/").close()
