@@ -32,7 +32,10 @@ def drawn_variants(runs: Path) -> dict[str, go.Figure]:
     probe = probe.assign(layer=["0.up", "1.up"] * 2, accuracy=[0.5, 0.9, 0.6, 1.0])
     words = pd.DataFrame([(e, p, w, 0.1 * e) for e in range(3) for p, w in enumerate(["What", " is", " it"])])
     words.columns = ["expert", "position", "token", "weight"]
+    parts = pd.DataFrame([("same", "weights", 20.0), ("same", "activations", 180.0), ("same", "measured", 900.0)])
+    parts.columns = ["label", "part", "megabytes"]
     return {
+        "planned_memory": figures.planned_memory(parts),
         "token_routing": figures.token_routing(words),
         "factorial_corners": figures.factorial_corners(trials.cells(corners, "last"), "last"),
         "factorial_effects": figures.factorial_effects(trials.effects(corners, "last"), "last"),

@@ -31,5 +31,6 @@ def planned_memory(parts: pd.DataFrame, title: str = "Memory of a process, plann
                 hovertemplate=f"%{{x}}<br>{name}<br>%{{y:,.1f}} MB<extra></extra>",
             )
         )
-    axes = {"xaxis": {"showgrid": False}, "yaxis": {"title": {"text": "memory (MB)"}, "rangemode": "tozero"}}
+    axes: dict[str, dict[str, object]] = {"xaxis": {"title": {"text": "run"}, "showgrid": False}}
+    axes["yaxis"] = {"title": {"text": "memory (MB)"}, "rangemode": "tozero"}
     return go.Figure(bars, layout(title, 360, barmode="stack", showlegend=True, **axes))

@@ -62,7 +62,8 @@ class Rerouting:
         """Compare the question with the run.
 
         Raises:
-            InputError: the run has no such task, version or layer, or a number is out of range; names the choices.
+            InputError: the run has no such task, version or layer, or no adapters any more, or a number is out of
+                range; names the choices.
         """
         versions = [str(index) for index in range(run.finished())]
         choose("task", self.task, [task["key"] for task in run.config()["settings"]["tasks"]])
@@ -70,6 +71,7 @@ class Rerouting:
             choose("version of the router", name, [*versions, *ROUTERS])
         for index in self.experts:
             choose("version of the experts", str(index), versions)
+        _require_adapters(run)
         within("retraining steps", self.retrain_steps, 0, MOST_STEPS)
         within("learning rate", self.learning_rate, 1e-8, 10.0)
         within("items", self.items, 1, 10_000_000)
@@ -117,12 +119,14 @@ class TokenRouting:
         """Compare the question with the run.
 
         Raises:
-            InputError: the run has no experts, no such stage or task, or did not answer the question then.
+            InputError: the run has no experts or no adapters any more, no such stage or task, or did not answer the
+                question then.
         """
         choose("stage", str(self.after), [str(index) for index in range(run.finished())])
         choose("task", self.task, [task["key"] for task in run.config()["settings"]["tasks"]])
         if not run.snapshot(self.after).has("routing.parquet"):
             raise InputError(f"{run.path} must be of a method with experts to have a routing. Choose another run.")
+        _require_adapters(run)
         if self.question not in set(run.read_predictions(self.after, self.task)["question_id"]):
             raise InputError(f"{self.task} must have the test question {self.question!r} in this run; it has not.")
 
@@ -130,6 +134,11 @@ class TokenRouting:
         """The arguments of the process; nothing of it passes through a shell."""
         words = [*_same("route", run), f"--after={self.after}", f"--task={self.task}"]
         return [*words, f"--question={self.question}"]
+
+
+def _require_adapters(run: RunFolder) -> None:
+    if run.snapshot(0).manifest().get("pruned"):
+        raise InputError(f"{run.path} must hold its adapters; a sweep kept its tables only. Choose another run.")
 
 
 def _same(command: str, run: RunFolder) -> list[str]:

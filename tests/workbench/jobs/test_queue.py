@@ -109,6 +109,17 @@ def test_a_question_about_tokens_is_compared_with_the_run_too(run: RunFolder, jo
     assert jobs.listed() == []
 
 
+@pytest.mark.parametrize("asked", [Rerouting("gqa", ("0",), (0,)), TokenRouting(0, "gqa", "1")])
+def test_a_run_without_its_adapters_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, asked: Rerouting | TokenRouting
+) -> None:
+    pruned = write_run(tmp_path, "same")
+    tables = {"column": [0.0]}
+    pruned.write_snapshot(0, lambda path: write_table(path / "routing.parquet", tables), pruned=True)
+    with pytest.raises(InputError, match="must hold its adapters"):
+        asked.check(pruned)
+
+
 def test_one_user_and_the_server_have_a_limit(run: RunFolder, jobs: Jobs) -> None:
     first = jobs.submit("alice", run, "name", ASKED)
     jobs.submit("alice", run, "name", ASKED)
