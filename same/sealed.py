@@ -159,4 +159,8 @@ def _replace_folder(source: Path, target: Path) -> None:
         source.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        source.rename(target)
+        try:
+            source.rename(target)
+        except OSError:
+            if not target.exists():  # else another process has just written it
+                raise

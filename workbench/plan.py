@@ -295,11 +295,15 @@ def _notebook_code(notebook: Path) -> list[Any]:
 
 
 def _content_digest() -> str:
-    """Of all code, weights and manifests: other weights or another manifest give other results, as other code does."""
-    digest = hashlib.sha256(same.__version__.encode())
+    """Of all code, weights and manifests: other weights or another manifest give other results, as other code does.
+
+    Of the results kept beside the manifests the chosen settings count alone: runs are trained with them.
+    """
+    digest, results = hashlib.sha256(same.__version__.encode()), ROOT / "data_manifests" / "results"
+    kept = set(results.glob("*/*.json")) - set(results.glob("*/tuning.json"))
     for folder in ("same", "workbench", "data_manifests"):
         for file in sorted((ROOT / folder).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
+            if file.is_file() and "__pycache__" not in file.parts and file not in kept:
                 digest.update(file.relative_to(ROOT).as_posix().encode())
                 digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

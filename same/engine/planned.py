@@ -16,7 +16,8 @@ def record_plan(session: Session) -> None:
     (petaflops), and what was assumed; or why there is no plan (unknown). Random numbers are drawn for it: whoever
     trains sets the seed afterwards.
     """
-    if not session.processes.is_main or not session.method.trains or session.folder.events("plan"):
+    known = any("gigabytes" in event for event in session.folder.events("plan"))
+    if known or not session.processes.is_main or not session.method.trains:
         return
     request = session.job.request
     strategy = cast(Strategy, request.strategy)

@@ -124,8 +124,9 @@ def test_a_chain_that_cannot_be_is_refused_before_anything_is_written(
 def test_other_weights_or_manifests_make_other_fingerprints(books: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = books / "packages"
     files = [place / "same" / "backbones" / "model.safetensors", place / "data_manifests" / "demo.yaml"]
+    files += [place / "data_manifests" / "results" / "demo" / name for name in ("tuning.json", "lora-0.json")]
     for file in files:
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")
     monkeypatch.setattr(plan, "ROOT", place)
     steps = load_chain(chain(books, steps={"s": {"notebook": "one"}}), books / "runs")
@@ -133,7 +134,8 @@ def test_other_weights_or_manifests_make_other_fingerprints(books: Path, monkeyp
     for file in files:
         file.write_text("2")
         found.append(steps.fingerprints()["s"])
-    assert len(set(found)) == 3
+    assert found[3] == found[4], "one more result changes no other run"
+    assert len(set(found)) == 4
 
 
 def test_a_dry_run_writes_nothing(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
