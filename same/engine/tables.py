@@ -21,6 +21,8 @@ TRAINING = ("optimizer", "precision", "warmup_ratio", "weight_decay", "clip")
 """Settings of training that change a result: a table says where they differ."""
 REFERENCE = "moelora"
 """The method whose samples and batch the others are matched to; parameters are to those of its default size."""
+DRIFT = ("router_drift", "expert_drift", "js_divergence", "overlap", "flips", "representation_drift")
+"""Means of the drift audit that a table shows, of all that a results file holds."""
 SHOWN = ("last", "mean", "learning", "bwt", "forgetting", "fwt")
 
 
@@ -48,6 +50,7 @@ class Row:
         training: all settings of training.
         metrics: by name, those of `same.metrics`.
         final: by task, the score after the last task.
+        drift: by name, what the audit after the last task found of those before; empty without experts.
         budget, cost: as in a results file; cost is the mean over seeds.
         why: how its budget differs from the reference's, and why; "" where it does not.
     """
@@ -60,6 +63,7 @@ class Row:
     training: Mapping[str, Any]
     metrics: Mapping[str, Number | None]
     final: Mapping[str, Number | None]
+    drift: Mapping[str, Number | None]
     budget: Mapping[str, int]
     cost: Mapping[str, float | None]
     why: str = ""
@@ -158,6 +162,7 @@ def _row(group: Sequence[Result], reading: str) -> Row:
     first = group[0]
     tasks = first["scores"]["tasks"]
     last = [result["scores"]["variants"][reading][-1] for result in group]
+    audits = [result["audit"] for result in group if result.get("audit")]
     cost = {name: Number.of(result["cost"][name] for result in group) for name in first["cost"]}
     return Row(
         method=first["method"],
@@ -168,6 +173,7 @@ def _row(group: Sequence[Result], reading: str) -> Row:
         training=first["settings"]["train"],
         metrics={name: Number.of(result["metrics"][name][reading] for result in group) for name in NAMES},
         final={task: Number.of(row[index] for row in last) for index, task in enumerate(tasks)},
+        drift={name: Number.of(audit[-1][name] for audit in audits) for name in DRIFT} if audits else {},
         budget=first["budget"],
         cost={name: number.mean if number else None for name, number in cost.items()},
     )
@@ -208,6 +214,11 @@ def _markdown(table: Table) -> str:
         parts += [f"Budgets that differ from {REFERENCE}'s:", "\n".join(notes)]
     parts.append("Score of each task after the last one:")
     parts.append(_grid(["method", *table.tasks], [[row.label, *map(_cell, row.final.values())] for row in table.main]))
+    drifted = [row for row in table.main if row.drift]
+    if drifted:
+        parts.append("What the last task left of the tasks before it (drift audit):")
+        named = [name.replace("_", " ") for name in DRIFT]
+        parts.append(_grid(["method", *named], [[row.label, *map(_cell, row.drift.values())] for row in drifted]))
     if table.strengths:
         parts.append("Final mean against learning, over strengths:")
         names = ("learning", "last", "mean", "bwt")
@@ -253,6 +264,10 @@ def glossary() -> str:
         "**batch**: rows of an optimiser step",
         "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: peak memory of the process "
         "(of the GPU where there is one)",
+        "- **router drift**, **expert drift**: tr(ΔW C ΔWᵀ) / tr(W C Wᵀ) of the change since a task was learned, on "
+        "its inputs; means over earlier tasks, layers and experts, as all columns of the audit",
+        "- **js divergence** (bits), **overlap** (1: unchanged): of the mean routing then and now; **flips**: share of "
+        "tokens whose leading expert is another; **representation drift**: Σ‖x′ − x‖² / Σ‖x‖² of the layers' inputs",
         *(f"- *{name}*: {meaning}" for name, meaning in READINGS.items()),
     ]
     return "\n".join(lines)
@@ -277,7 +292,7 @@ def _flat(table: Table, row: Row) -> dict[str, Any]:
         "seeds": len(row.seeds),
         "learning_rate": row.training["learning_rate"],
     }
-    for name, number in {**row.metrics, **row.final}.items():
+    for name, number in {**row.metrics, **row.final, **row.drift}.items():
         found[name], found[f"{name}_sd"] = (number.mean, number.sd) if number else (None, None)
     return {**found, **row.budget, **row.cost, "why": row.why}
 

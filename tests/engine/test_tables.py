@@ -8,7 +8,7 @@ import pytest
 from same.cli.tables import BEGIN, END, document
 from same.engine.published import read_published
 from same.engine.results import MANIFESTS, RESULTS, read_results
-from same.engine.tables import as_csv, as_json, make_tables, markdown
+from same.engine.tables import DRIFT, as_csv, as_json, make_tables, markdown
 from same.errors import InputError
 from same.metrics import READINGS, summarise
 from same.sealed import write_json
@@ -98,6 +98,14 @@ def test_a_method_that_trains_nothing_has_no_rate(tmp_path):
     untrained = result("zero_shot", 0, [[0.1, None], [0.1, 0.1]], parameters=0, samples=0)
     line = next(line for line in markdown(make_tables([(tmp_path, untrained)])).splitlines() if "zero_shot" in line)
     assert line.split(" | ")[8:11] == ["·", "0", "0"]
+
+
+def test_the_drift_of_methods_with_experts_is_shown(tmp_path):
+    stages = [dict.fromkeys(DRIFT, value * stage) | {"after": stage} for stage, value in ((1, 0.5), (2, 0.125))]
+    audited = {**MOELORA[0], "audit": stages}
+    text = markdown(make_tables([(tmp_path / "0", audited), (tmp_path / "1", BIG)]))
+    (line,) = [line for line in text.splitlines() if line.startswith("| moelora | 0.250")]
+    assert line.count("0.250") == len(DRIFT)
 
 
 def test_a_reading_is_chosen(folder):
