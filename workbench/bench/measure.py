@@ -51,22 +51,23 @@ class Scene:
     """A view whose slider is moved.
 
     Args:
-        slider: its label.
+        view: its key.
+        slider: the slider's label.
         pictures: how many it changes.
         key: that moves it by one step, from where it stands.
         drawn: what the last of its pictures to be drawn has in it.
     """
 
+    view: str
     slider: str
     pictures: int
     key: str
     drawn: str
 
 
-SCENES = {
-    "spectra": Scene("δ energy threshold", 2, "ArrowLeft", ".scatterlayer .js-line"),
-    "drift": Scene("Layer", 1, "ArrowRight", ".barlayer .point path"),
-}
+_DELTA = Scene("spectra", "δ energy threshold", 2, "ArrowLeft", ".scatterlayer .js-line")
+_LAYER = Scene("drift", "Layer", 1, "ArrowRight", ".barlayer .point path")
+SCENES = {scene.view: scene for scene in (_DELTA, _LAYER)}
 
 
 @dataclass(frozen=True)
