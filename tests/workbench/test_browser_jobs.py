@@ -39,7 +39,7 @@ def cells(page: Page, name: str) -> list[str]:
     return [text.strip() for text in found]
 
 
-def test_a_layer_routed_by_hand_is_answered_and_the_answers_shown_beside_those_before(page: Page, run: RunFolder) -> None:
+def test_a_layer_routed_by_hand_is_answered_beside_what_was_before(page: Page, run: RunFolder) -> None:
     address = page.url.partition("?")[0]
     page.goto(f"{address}?view=rerouting&task=letter&router=own&experts=2")
     page.get_by_text("Set one layer's routing by hand").click()
