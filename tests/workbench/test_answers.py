@@ -61,15 +61,15 @@ def test_examples_stand_before_and_after_by_question(store: Store, run: str) -> 
         answers.examples(store, run, "text")
 
 
-def test_a_row_is_the_mean_over_seeds_of_plain_runs(store: Store) -> None:
+def test_a_row_is_the_mean_over_seeds_of_plain_runs(store: Store, tmp_path: Path) -> None:
     table = results.ours(store, "mini-coin")
     row = results.summary(table).set_index("method").loc["moelora"]
     assert row["seeds"] == 2
     assert row["gqa"] == row["mean"] == "40.0 ± 14.1"
-    assert results.ours(store, "mini-coin", ["same"]).empty
+    assert results.ours(store, "mini-coin", ["same"], kept=tmp_path).empty
 
 
-def test_published_numbers_keep_their_mean_their_source_and_their_own_column(store: Store) -> None:
+def test_published_numbers_keep_their_mean_their_source_and_their_own_column(store: Store, tmp_path: Path) -> None:
     for name in ("mini-coin", "ucit", "trigap"):
         table = results.published(name)
         assert table["source"].str.len().gt(0).all()
@@ -82,7 +82,7 @@ def test_published_numbers_keep_their_mean_their_source_and_their_own_column(sto
     steps = results.published_ablation().set_index("step")["value"]
     coin = results.published("coin").set_index(["method", "task"])["score"]
     assert (steps["none"], steps["+ activation"]) == (coin["moelora", "mean"], coin["same", "mean"])
-    beside = results.beside(results.ours(store, "mini-coin"), results.published("coin")).set_index("method")
+    beside = results.beside(results.ours(store, "mini-coin", kept=tmp_path), results.published("coin")).set_index("method")
     assert beside.loc["moelora", "ours"] == pytest.approx(40)
     assert beside.loc["moelora", "published"] == 50.58
     assert math.isnan(beside.loc["same", "ours"])

@@ -157,10 +157,10 @@ def test_reports_keep_two_protocols_apart(answered: Path) -> None:
 def test_reports_say_where_there_are_no_runs(tmp_path: Path) -> None:
     view = Reports(Store(tmp_path))
     assert "same train" in view.note.object
-    write_run(tmp_path, "same", finished=2, state="interrupted")
+    write_run(tmp_path, "mine", finished=2, state="interrupted")
     view.refresh()
     assert "same train" not in view.note.object
-    assert "same" not in set(view.measured.value.get("method", []))
+    assert "mine" not in set(view.measured.value.get("method", []))
 
 
 def test_what_was_planned_stands_beside_what_was_measured(tmp_path: Path) -> None:
