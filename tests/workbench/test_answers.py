@@ -82,7 +82,8 @@ def test_published_numbers_keep_their_mean_their_source_and_their_own_column(sto
     steps = results.published_ablation().set_index("step")["value"]
     coin = results.published("coin").set_index(["method", "task"])["score"]
     assert (steps["none"], steps["+ activation"]) == (coin["moelora", "mean"], coin["same", "mean"])
-    beside = results.beside(results.ours(store, "mini-coin", kept=tmp_path), results.published("coin")).set_index("method")
+    ours = results.ours(store, "mini-coin", kept=tmp_path)
+    beside = results.beside(ours, results.published("coin")).set_index("method")
     assert beside.loc["moelora", "ours"] == pytest.approx(40)
     assert beside.loc["moelora", "published"] == 50.58
     assert math.isnan(beside.loc["same", "ours"])
