@@ -153,14 +153,13 @@ def _sha256(path: Path) -> str:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    if target.exists():
+    """Move ``source`` to ``target``; what is there, from before or from a process beside this one, gives way."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
         target.rename(old / target.name)
         source.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-    else:
-        try:
-            source.rename(target)
-        except OSError:
-            if not target.exists():  # else another process has just written it
-                raise

@@ -120,6 +120,16 @@ def test_a_snapshot_whose_writing_fails_is_absent(run):
     assert list((run.path / "snapshots").iterdir()) == []
 
 
+def test_what_another_process_wrote_meanwhile_gives_way_whole(run):
+    def slowly(folder):
+        run.write_snapshot(0, lambda beside: (beside / "other").write_text("theirs"), task="a")
+        (folder / "one").write_text("ours")
+
+    run.write_snapshot(0, slowly, task="a")
+    assert set(run.snapshot(0).manifest()["files"]) == {"one"}
+    assert [path.name for path in run.snapshot(0).path.parent.iterdir()] == [run.snapshot(0).path.name]
+
+
 def test_a_snapshot_is_replaced_whole(run):
     run.write_snapshot(0, fill)
     run.write_snapshot(0, lambda folder: (folder / "only.txt").write_text("new"))
