@@ -24,17 +24,20 @@ DAYS = 1.0
 """How long a login lasts."""
 WRONG = "The name or the password is wrong."
 
-_PAGE = """<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Log in · SAME workbench</title>
 <style>
 :root {{ color-scheme: light dark; font-family: system-ui, Roboto, Helvetica, Arial, sans-serif; }}
-body {{ display: grid; place-items: center; min-height: 90vh; }}
+body {{ display: grid; place-content: center; min-height: 90vh; }}
 form {{ display: grid; gap: 0.6rem; width: 19rem; }}
 input, button {{ font: inherit; padding: 0.5rem; }}
 [role=alert] {{ color: #D55E00; min-height: 1.4rem; margin: 0; }}
 </style></head>
-<body><form method="post"><h1>SAME workbench</h1>
+"""
+_PAGE = (
+    _HEAD
+    + """<body><form method="post"><h1>SAME workbench</h1>
 <p role="alert">{message}</p>
 <label for="username">Name</label>
 <input id="username" name="username" autocomplete="username" required autofocus value="{name}">
@@ -42,17 +45,12 @@ input, button {{ font: inherit; padding: 0.5rem; }}
 <input id="password" name="password" type="password" autocomplete="current-password" required>
 <button>Log in</button></form></body></html>
 """
-
-
-_SAID = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Log in · SAME workbench</title>
-<style>
-:root {{ color-scheme: light dark; font-family: system-ui, Roboto, Helvetica, Arial, sans-serif; }}
-body {{ display: grid; place-content: center; min-height: 90vh; }}
-</style></head>
-<body><h1>SAME workbench</h1><p role="status">{message}</p><p><a href="{login}">Log in</a></p></body></html>
+)
+_SAID = (
+    _HEAD
+    + """<body><h1>SAME workbench</h1><p role="status">{message}</p><p><a href="{login}">Log in</a></p></body></html>
 """
+)
 
 
 class Passwords(AuthProvider):
