@@ -1,7 +1,10 @@
 """Spectra and Activation without a browser: sliders, pages, links, damage, and runs that have nothing to show."""
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
+import panel as pn
 import pytest
 
 from tests.workbench import deep
@@ -31,6 +34,21 @@ def test_the_energy_slider_redraws_only_what_depends_on_it(deep_runs: Path) -> N
     assert all(f"k = {deep.WIDTH - 2}" in trace.name for trace in view.energy.object.data)
     view.own_button.param.trigger("clicks")
     assert title(view, "ranks") == "k at δ = 0.9"
+
+
+def test_a_picture_that_waits_to_be_sent_gives_way_to_one_drawn_since(
+    deep_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, waiting = Spectra(Store(deep_runs)), list[Callable[[], None]]()
+    monkeypatch.setattr(pn.state, "execute", lambda send, **_settings: waiting.append(send))
+    moving = Thread(target=setattr, args=(view.threshold, "value", 0.6))
+    moving.start()
+    moving.join()
+    (send,) = waiting
+    view.threshold.value = 0.99
+    newest = view.ranks.object
+    send()
+    assert view.ranks.object is newest
 
 
 def test_gains_follow_window_and_damping(deep_runs: Path) -> None:

@@ -86,6 +86,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         self._quiet = False
         self._drawing = RLock()
         self._drawn: dict[pn.pane.Plotly, tuple[Hashable | None, Callable[[], go.Figure]]] = {}
+        self._latest: dict[pn.pane.Plotly, go.Figure] = {}
         self._waiting: dict[pn.pane.Plotly, go.Figure] | None = None
         self.refresh_button.on_click(lambda _event: self.refresh())
         self.watch(self.benchmark, self.fill)
@@ -169,6 +170,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         self._picture(pane, _PICTURES.get((make.__code__, key, self.dark), lambda: dress(make(), self.dark)))
 
     def _picture(self, pane: pn.pane.Plotly, figure: go.Figure) -> None:
+        self._latest[pane] = figure
         if self._waiting is None:
             _exchange(pane, figure)
         else:
@@ -191,7 +193,8 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     def _send(self, waiting: Mapping[pn.pane.Plotly, go.Figure]) -> None:
         with pn.io.hold():
             for pane, figure in waiting.items():
-                _exchange(pane, figure)
+                if self._latest[pane] is figure:  # else one drawn since is there already
+                    _exchange(pane, figure)
             self.on_state()
 
     @param.depends("dark", watch=True)
