@@ -1,30 +1,47 @@
 """Questions to a trained run's model in a real headless Chromium: a layer routed by hand, the tokens of an example."""
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+import torch
+from playwright.sync_api import Page, expect
+from safetensors.torch import load_file, save_file
 
+from same.engine.snapshot import ADAPTER
 from same.engine.trainer import train
 from same.runs import RunFolder
 from tests.engine.conftest import ask, checkpoint, data  # noqa: F401 - a benchmark and a backbone of seconds
 from tests.workbench.screenshot import CHROMIUM, browser_page, served
 from tests.workbench.test_browser_answers import choose, titled
-from tests.workbench.test_browser_lab import rows
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
 ]
-LAYER = "0.down"
+LAYER, PLACE = "0.down", "layers.0.mlp.down_proj"
 
 
 @pytest.fixture(scope="module")
 def run(ask: Any, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:  # noqa: F811
-    return train(ask(tmp_path_factory.mktemp("jobs") / "runs", method="moelora", num_experts=3, rank=2))
+    """Trained, and its last snapshot with one expert that says much in a layer, and another that says nothing there."""
+    run = train(ask(tmp_path_factory.mktemp("jobs") / "runs", method="moelora", num_experts=3, rank=2))
+    snapshot = run.snapshot(2)
+
+    def far_apart(folder: Path) -> None:
+        shutil.copytree(snapshot.path, folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
+        weights = load_file(folder / ADAPTER)
+        loud, silent = (weights[next(name for name in weights if name.endswith(f"{PLACE}.lora_B.{i}"))] for i in (0, 1))
+        loud.normal_(0, 100, generator=torch.Generator().manual_seed(0))
+        silent.zero_()
+        save_file(weights, folder / ADAPTER)
+
+    run.write_snapshot(2, far_apart, task=snapshot.manifest()["task"])
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -39,29 +56,37 @@ def cells(page: Page, name: str) -> list[str]:
     return [text.strip() for text in found]
 
 
-def test_a_layer_routed_by_hand_is_answered_beside_what_was_before(page: Page, run: RunFolder) -> None:
+def by_hand(page: Page, weights: Sequence[int]) -> None:
+    """Type weights into the fields, from the first on, and ask."""
+    page.get_by_label("ω E1").locator("visible=true").fill(str(weights[0]))
+    for weight in weights[1:]:  # the fields have a button on either side; what is in one is selected on coming in
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        page.keyboard.type(str(weight))
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Answer with these weights").click()
+
+
+def test_a_layer_routed_by_hand_changes_the_answers(page: Page, run: RunFolder) -> None:
     address = page.url.partition("?")[0]
     page.goto(f"{address}?view=rerouting&task=letter&router=own&experts=2")
     page.get_by_text("Set one layer's routing by hand").click()
     choose(page, "Layer", LAYER)
-    page.get_by_label("ω E1").locator("visible=true").fill("1")
-    for _ in range(2):  # the fields have a button on either side; what is in one is selected on coming in
-        for _ in range(3):
-            page.keyboard.press("Tab")
-        page.keyboard.type("0")
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Answer with these weights").click()
-    rows(page, "by hand").wait_for()
-    rows(page, "100 %").wait_for()
-    page.get_by_text(re.compile(r"by hand · score")).locator("visible=true").first.wait_for()
-    (key,) = run.reroutings()
-    found = run.read_rerouting(key)
-    assert found["layer"].endswith("layers.0.mlp.down_proj")
-    assert found["weights"] == [1.0, 0.0, 0.0]
-    assert found["routing"][found["layer"]] == [1.0, 0.0, 0.0]
-    before, now = cells(page, "before"), cells(page, "now")
-    assert before == list(run.read_predictions(2, "letter")["text"])
-    assert now == list(run.rerouted_answers(key).table("answers")["text"])
+    shown, known = [], set()
+    for weights in ([1, 0, 0], [0, 1, 0]):
+        by_hand(page, weights)
+        done = page.locator(".tabulator-row").filter(has_text="by hand").filter(has_text="100 %")
+        expect(done).to_have_count(len(shown) + 1, timeout=120_000)
+        (key,) = set(run.reroutings()) - known
+        known.add(key)
+        found, answers = run.read_rerouting(key), list(run.rerouted_answers(key).table("answers")["text"])
+        assert found["layer"].endswith(PLACE)
+        assert found["weights"] == found["routing"][found["layer"]] == weights
+        now = page.locator(".tabulator-cell[tabulator-field='now']").locator("visible=true")
+        expect(now).to_have_text([" ".join(text.split()) for text in answers], timeout=30_000)
+        assert cells(page, "before") == list(run.read_predictions(2, "letter")["text"])
+        shown.append(cells(page, "now"))
+    assert shown[0] != shown[1]
 
 
 def test_weights_that_are_all_0_are_refused_with_what_to_do(page: Page) -> None:
