@@ -106,6 +106,18 @@ def fwt(forward: Sequence[float | None], zero_shot: Sequence[float | None]) -> f
     return float(np.mean(gains)) if gains else float("nan")
 
 
+def over_tasks(matrix: Matrix, tasks: Sequence[int]) -> dict[str, float]:
+    """``last``, ``learning`` and ``bwt`` over some of the tasks alone: those whose scores are on one scale.
+
+    Args:
+        tasks: their indices, at least one that is not the last.
+    """
+    kept = np.asarray(tasks)
+    final, learned = matrix[-1, kept], np.diagonal(matrix)[kept]
+    lost = (final - learned)[kept < len(matrix) - 1]
+    return {"last": float(final.mean()), "learning": float(learned.mean()), "bwt": float(lost.mean())}
+
+
 def summarise(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """Compute every metric for every scorer variant of a stored ``scores.json``.
 

@@ -54,3 +54,8 @@ def test_entries_above_the_diagonal_change_nothing():
 def test_without_any_stage_nothing_is_defined():
     scores = {"variants": {"strict": []}, "zero_shot": {"strict": None}, "forward": {"strict": None}}
     assert all(values["strict"] is None for values in metrics.summarise(scores).values())
+
+
+def test_some_tasks_alone_are_read_after_the_last_of_all_and_where_they_were_learned():
+    matrix = np.array([[0.5, np.nan, np.nan], [0.4, 9.0, np.nan], [0.1, 3.0, 0.7]])
+    assert metrics.over_tasks(matrix, [0, 2]) == pytest.approx({"last": 0.4, "learning": 0.6, "bwt": -0.4})

@@ -11,8 +11,9 @@ from typing import Any
 
 from same.engine.results import protocol_of
 from same.errors import InputError
-from same.metrics import FORMULAS, NAMES, READINGS
+from same.metrics import FORMULAS, NAMES, READINGS, over_tasks, to_matrix
 from same.runs import differences, fingerprint
+from same.scorers._judge import is_graded
 
 Result = Mapping[str, Any]
 TOLERANCE = 0.02
@@ -49,6 +50,7 @@ class Row:
         given: the settings that the grid gave it.
         training: all settings of training.
         metrics: by name, those of `same.metrics`.
+        judged: by name, metrics over the tasks without captions; empty where there are none.
         final: by task, the score after the last task.
         drift: by name, what the audit after the last task found of those before; empty without experts.
         budget, cost: as in a results file; cost is the mean over seeds.
@@ -62,6 +64,7 @@ class Row:
     given: Mapping[str, Any]
     training: Mapping[str, Any]
     metrics: Mapping[str, Number | None]
+    judged: Mapping[str, Number | None]
     final: Mapping[str, Number | None]
     drift: Mapping[str, Number | None]
     budget: Mapping[str, int]
@@ -98,6 +101,11 @@ class Table:
 
 def _last(row: Row) -> float:
     number = row.metrics["last"]
+    return number.mean if number else float("-inf")
+
+
+def _judged_last(row: Row) -> float:
+    number = row.judged["last"]
     return number.mean if number else float("-inf")
 
 
@@ -172,11 +180,21 @@ def _row(group: Sequence[Result], reading: str) -> Row:
         given=first["given"],
         training=first["settings"]["train"],
         metrics={name: Number.of(result["metrics"][name][reading] for result in group) for name in NAMES},
+        judged=_judged(group, reading),
         final={task: Number.of(row[index] for row in last) for index, task in enumerate(tasks)},
         drift={name: Number.of(audit[-1][name] for audit in audits) for name in DRIFT} if audits else {},
         budget=first["budget"],
         cost={name: number.mean if number else None for name, number in cost.items()},
     )
+
+
+def _judged(group: Sequence[Result], reading: str) -> dict[str, Number | None]:
+    tasks = group[0]["settings"]["tasks"]
+    kept = [index for index, task in enumerate(tasks) if not is_graded(task["scorer"])]
+    if len(kept) in (0, len(tasks)):
+        return {}
+    found = [over_tasks(to_matrix(result["scores"]["variants"][reading]), kept) for result in group]
+    return {name: Number.of(one[name] for one in found) for name in found[0]}
 
 
 def _why(row: Row, reference: Row, reason: str) -> str:
@@ -212,6 +230,11 @@ def _markdown(table: Table) -> str:
     notes = [f"- {row.label}: {row.why}." for row in table.main if row.why]
     if notes:
         parts += [f"Budgets that differ from {REFERENCE}'s:", "\n".join(notes)]
+    judged = sorted((row for row in table.main if row.judged), key=_judged_last, reverse=True)
+    if judged:
+        parts.append("Without the captions, whose scores have another scale and outweigh the rest:")
+        shown = [[row.label, *map(_cell, row.judged.values())] for row in judged]
+        parts.append(_grid(["method", *judged[0].judged], shown))
     parts.append("Score of each task after the last one:")
     parts.append(_grid(["method", *table.tasks], [[row.label, *map(_cell, row.final.values())] for row in table.main]))
     drifted = [row for row in table.main if row.drift]
@@ -292,7 +315,8 @@ def _flat(table: Table, row: Row) -> dict[str, Any]:
         "seeds": len(row.seeds),
         "learning_rate": row.training["learning_rate"],
     }
-    for name, number in {**row.metrics, **row.final, **row.drift}.items():
+    judged = {f"{name} without captions": number for name, number in row.judged.items()}
+    for name, number in {**row.metrics, **judged, **row.final, **row.drift}.items():
         found[name], found[f"{name}_sd"] = (number.mean, number.sd) if number else (None, None)
     return {**found, **row.budget, **row.cost, "why": row.why}
 

@@ -38,12 +38,17 @@ def judge(scorer: str, predictions: Sequence[str], rows: Sequence[Row]) -> Verdi
     rule = registry.load("same.scorers", scorer)
     found = {variant: _in_reading(rule, predictions, rows, variant) for variant in READINGS}
     scores = {variant: each for variant, (each, _) in found.items()}
-    graded = hasattr(rule, "score_all")
+    graded = is_graded(scorer)
     errors = [
         "graded" if graded and text.strip() else error_class(text, row, strict, semantic, scorer == "choice")
         for text, row, strict, semantic in zip(predictions, rows, scores["strict"], scores["semantic"], strict=True)
     ]
     return Verdict(scores, {name: mean for name, (_, mean) in found.items()}, errors, dict(getattr(rule, "FLAWS", {})))
+
+
+def is_graded(scorer: str) -> bool:
+    """Whether a rule says how good an answer is, on a scale of its own, and not whether it is right."""
+    return hasattr(registry.load("same.scorers", scorer), "score_all")
 
 
 def _in_reading(

@@ -31,8 +31,8 @@ def result(method, seed, rows, tag="", parameters=1000, samples=60, rate=0.001, 
         "title": method.upper(),
         "budget_reason": "it has its reasons" if parameters > 1000 else "",
         "given": {},
-        "settings": {"data": "d0", "tasks": [{"key": task} for task in tasks], "train_items": 30, "train": train}
-        | {"backbone": {"name": "tiny", "digest": "b0", "targets": ["ffn"]}, "seed": seed},
+        "settings": {"data": "d0", "tasks": [{"key": task, "scorer": "choice"} for task in tasks], "train_items": 30}
+        | {"train": train, "backbone": {"name": "tiny", "digest": "b0", "targets": ["ffn"]}, "seed": seed},
         "scores": scores,
         "metrics": summarise(scores),
         "budget": {"trainable_parameters": parameters, "experts_parameters": 1000, "samples": samples, "steps": 15}
@@ -100,6 +100,18 @@ def test_a_method_that_trains_nothing_has_no_rate(tmp_path):
     assert line.split(" | ")[8:11] == ["·", "0", "0"]
 
 
+def test_captions_have_a_scale_of_their_own_and_stand_apart(tmp_path):
+    found = result("lora", 0, [[0.6, None], [0.2, 7.5]])
+    found["settings"]["tasks"][1]["scorer"] = "caption"
+    tables = make_tables([(tmp_path, found)])
+    assert (
+        "| method | last | learning | bwt |\n| --- | ---: | ---: | ---: |\n| lora | 0.200 | 0.600 | -0.400 |"
+        in markdown(tables)
+    )
+    (row,) = csv.DictReader(io.StringIO(as_csv(tables)))
+    assert (row["last"], row["last without captions"]) == ("3.85", "0.2")
+
+
 def test_the_drift_of_methods_with_experts_is_shown(tmp_path):
     stages = [dict.fromkeys(DRIFT, value * stage) | {"after": stage} for stage, value in ((1, 0.5), (2, 0.125))]
     audited = {**MOELORA[0], "audit": stages}
@@ -126,7 +138,7 @@ def test_seeds_that_differ_in_more_than_the_seed_are_refused(folder):
     "other",
     [
         {"train_items": 99},
-        {"tasks": [{"key": "one"}]},
+        {"tasks": [{"key": "one", "scorer": "choice"}]},
         {"backbone": {"name": "tiny", "digest": "b0", "targets": ["ffn", "attention"]}},
     ],
 )
