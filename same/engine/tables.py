@@ -14,6 +14,7 @@ from same.errors import InputError
 from same.metrics import FORMULAS, NAMES, READINGS, over_tasks, to_matrix
 from same.runs import differences, fingerprint
 from same.scorers._judge import is_graded
+from same.sealed import canonical
 
 Result = Mapping[str, Any]
 TOLERANCE = 0.02
@@ -125,7 +126,7 @@ def make_tables(results: Iterable[tuple[Path, Result]], reading: str = "strict")
     protocols: dict[str, Mapping[str, Any]] = {}
     for path, result in results:
         protocol = protocol_of(result["settings"])
-        tasks = fingerprint({"tasks": result["settings"]["tasks"]})
+        tasks = fingerprint({"tasks": sorted(result["settings"]["tasks"], key=canonical)})  # in any order
         key = f"{result['benchmark']} {tasks} {protocol}"
         protocols[key] = protocol
         label = f"{result['method']}@{result['tag']}"
@@ -236,14 +237,15 @@ def _markdown(table: Table) -> str:
         shown = [[row.label, *map(_cell, row.judged.values())] for row in judged]
         parts.append(_grid(["method", *judged[0].judged], shown))
     parts.append("Score of each task after the last one:")
-    parts.append(_grid(["method", *table.tasks], [[row.label, *map(_cell, row.final.values())] for row in table.main]))
+    by_task = [[row.label, *(_cell(row.final[task]) for task in table.tasks)] for row in table.main]
+    parts.append(_grid(["method", *table.tasks], by_task))
     drifted = [row for row in table.main if row.drift]
     if drifted:
         parts.append("What the last task left of the tasks before it (drift audit):")
         named = [name.replace("_", " ") for name in DRIFT]
         parts.append(_grid(["method", *named], [[row.label, *map(_cell, row.drift.values())] for row in drifted]))
     if table.strengths:
-        parts.append("Final mean against learning, over strengths:")
+        parts.append("Final mean against learning, over the variants of a method:")
         names = ("learning", "last", "mean", "bwt")
         rows = [
             [row.label, len(row.seeds), *(_cell(row.metrics[name]) for name in names)]

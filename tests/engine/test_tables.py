@@ -66,7 +66,7 @@ Score of each task after the last one:
 | big | 0.500 | 0.700 |
 | moelora | 0.300 ± 0.141 | 0.800 ± 0.000 |
 
-Final mean against learning, over strengths:
+Final mean against learning, over the variants of a method:
 
 | method | seeds | learning | last | mean | bwt |
 | --- | ---: | ---: | ---: | ---: | ---: |
@@ -148,6 +148,15 @@ def test_another_protocol_has_a_table_of_its_own(other, folder):
     write_json(folder / "mini-coin/lora-0.json", apart)
     tables = make_tables(read_results(folder))
     assert sorted([row.label for row in table.main] for table in tables) == [["big", "moelora"], ["lora"]]
+
+
+def test_another_order_of_the_tasks_is_a_variant_in_the_same_table(tmp_path):
+    turned = result("moelora", 0, [[0.9, None], [0.3, 0.5]], tag="task_order=1", task_order=1)
+    turned["settings"]["tasks"].reverse()
+    turned["scores"]["tasks"].reverse()
+    (table,) = make_tables([(tmp_path / str(index), one) for index, one in enumerate([*MOELORA, turned])])
+    found = {row.label: row.final for row in table.rows}["moelora@task_order=1"]
+    assert {name: number.mean for name, number in found.items()} == {"two": 0.3, "one": 0.5}
 
 
 def test_two_files_of_one_seed_are_not_counted_as_two_seeds(folder):
