@@ -102,10 +102,19 @@ def plain(store: Store, benchmark: str, methods: Sequence[str], seed: int = 0) -
 
 
 def plain_runs(store: Store, runs: Sequence[str]) -> dict[str, RunFolder]:
-    """Those of one benchmark's runs that were given fewest settings: the ablation's and the like were given more."""
+    """Those of one benchmark's runs that were given fewest settings: the ablation's and the like were given more.
+
+    A method that has no settings, as zero_shot, is plain and no measure for the others, which may all have been given
+    the learning rate chosen for them.
+    """
     folders = {run: store.folder(run) for run in runs}
-    counts = {run: own_settings(folder) for run, folder in folders.items()}
-    return {run: folders[run] for run, count in counts.items() if count == min(counts.values())}
+    counts = {run: own_settings(folder) for run, folder in folders.items() if _can_be_set(folder)}
+    fewest = min(counts.values(), default=0)
+    return {run: folder for run, folder in folders.items() if counts.get(run, fewest) == fewest}
+
+
+def _can_be_set(folder: RunFolder) -> bool:
+    return bool(folder.config()["settings"]["method"].keys() - {"name", "budget"})
 
 
 def own_settings(folder: RunFolder) -> int:

@@ -82,6 +82,17 @@ def test_settings_that_all_runs_share_leave_them_plain(tmp_path: Path) -> None:
         trials.plain(store, "mini-coin", ["lora"])
 
 
+def test_a_method_without_settings_leaves_those_with_a_tuned_rate_plain(tmp_path: Path) -> None:
+    tuned = {"learning_rate": 0.008}
+    write_variant(tmp_path, "zero_shot", {})
+    write_variant(tmp_path, "moelora", tuned)
+    for own in ({}, {"gain": "none"}):
+        write_variant(tmp_path, "same", {**tuned, **own})
+    store = Store(tmp_path)
+    names = trials.plain(store, "mini-coin", ["zero_shot", "moelora", "same"])
+    assert store.folder(names[2]).config()["settings"]["method"]["gain"] == "inverse"
+
+
 def test_points_and_settings_are_shown_where_there_are_several(store: Store) -> None:
     seeds = trials.points(store, "mini-coin", ["moelora", "same"], "last", "seed")
     assert list(seeds["label"]) == ["moelora"] * 3
