@@ -247,12 +247,13 @@ def _markdown(table: Table) -> str:
     if table.strengths:
         parts.append("Final mean against learning, over the variants of a method:")
         names = ("learning", "last", "mean", "bwt")
-        rows = [
-            [row.label, len(row.seeds), *(_cell(row.metrics[name]) for name in names)]
-            for group in table.strengths
-            for row in group
+        rows = [row for group in table.strengths for row in group]
+        apart = [f"{name} without captions" for name in rows[0].judged]
+        lines: list[Sequence[Any]] = [
+            [row.label, len(row.seeds), *(_cell(row.metrics[name]) for name in names), *map(_cell, row.judged.values())]
+            for row in rows
         ]
-        parts.append(_grid(["method", "seeds", *names], rows))
+        parts.append(_grid(["method", "seeds", *names, *apart], lines))
     return "\n\n".join(parts)
 
 
