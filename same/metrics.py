@@ -110,12 +110,16 @@ def over_tasks(matrix: Matrix, tasks: Sequence[int]) -> dict[str, float]:
     """``last``, ``learning`` and ``bwt`` over some of the tasks alone: those whose scores are on one scale.
 
     Args:
-        tasks: their indices, at least one that is not the last.
+        tasks: their indices, at least one; bwt is NaN for the last task alone.
     """
     kept = np.asarray(tasks)
     final, learned = matrix[-1, kept], np.diagonal(matrix)[kept]
     lost = (final - learned)[kept < len(matrix) - 1]
-    return {"last": float(final.mean()), "learning": float(learned.mean()), "bwt": float(lost.mean())}
+    return {
+        "last": float(final.mean()),
+        "learning": float(learned.mean()),
+        "bwt": float(lost.mean()) if len(lost) else float("nan"),
+    }
 
 
 def summarise(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:

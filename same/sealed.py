@@ -153,7 +153,7 @@ def _sha256(path: Path) -> str:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    """Move ``source`` to ``target``; what is there, from before or from a process beside this one, gives way."""
+    """Move ``source`` to ``target``; a folder that is there by then gives way."""
     try:
         source.rename(target)
     except OSError:

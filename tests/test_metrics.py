@@ -59,3 +59,5 @@ def test_without_any_stage_nothing_is_defined():
 def test_some_tasks_alone_are_read_after_the_last_of_all_and_where_they_were_learned():
     matrix = np.array([[0.5, np.nan, np.nan], [0.4, 9.0, np.nan], [0.1, 3.0, 0.7]])
     assert metrics.over_tasks(matrix, [0, 2]) == pytest.approx({"last": 0.4, "learning": 0.6, "bwt": -0.4})
+    alone = metrics.over_tasks(matrix, [2])
+    assert alone == pytest.approx({"last": 0.7, "learning": 0.7, "bwt": np.nan}, nan_ok=True)

@@ -104,13 +104,13 @@ def plain(store: Store, benchmark: str, methods: Sequence[str], seed: int = 0) -
 def plain_runs(store: Store, runs: Sequence[str]) -> dict[str, RunFolder]:
     """Those of one benchmark's runs that were given fewest settings: the ablation's and the like were given more.
 
-    A method that has no settings, as zero_shot, is plain and no measure for the others, which may all have been given
-    the learning rate chosen for them.
+    Methods that have no settings, as zero_shot, are no measure for the others, which may all have been given the
+    learning rate chosen for them.
     """
     folders = {run: store.folder(run) for run in runs}
-    counts = {run: own_settings(folder) for run, folder in folders.items() if _can_be_set(folder)}
-    fewest = min(counts.values(), default=0)
-    return {run: folder for run, folder in folders.items() if counts.get(run, fewest) == fewest}
+    counts = {run: (_can_be_set(folder), own_settings(folder)) for run, folder in folders.items()}
+    fewest = {kind: min(count for other, count in counts.values() if other == kind) for kind, _ in counts.values()}
+    return {run: folders[run] for run, (kind, count) in counts.items() if count == fewest[kind]}
 
 
 def _can_be_set(folder: RunFolder) -> bool:

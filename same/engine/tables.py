@@ -5,6 +5,7 @@ import dataclasses
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -19,7 +20,7 @@ from same.sealed import canonical
 Result = Mapping[str, Any]
 TOLERANCE = 0.02
 """Share by which trainable parameters may differ before a table says why."""
-TRAINING = ("optimizer", "precision", "warmup_ratio", "weight_decay", "clip")
+TRAINING = ("optimizer", "precision", "warmup_ratio", "weight_decay", "clip", "task_order")
 """Settings of training that change a result: a table says where they differ."""
 REFERENCE = "moelora"
 """The method whose samples and batch the others are matched to; parameters are to those of its default size."""
@@ -94,7 +95,7 @@ class Table:
         return sorted((row for row in self.rows if not row.tag), key=_last, reverse=True)
 
     @property
-    def strengths(self) -> list[list[Row]]:
+    def variants(self) -> list[list[Row]]:
         """The variants of each method that has some, with its plain run, by what they learn."""
         methods = dict.fromkeys(row.method for row in self.rows if row.tag)
         return [sorted((row for row in self.rows if row.method == name), key=_learned) for name in methods]
@@ -137,7 +138,7 @@ def make_tables(results: Iterable[tuple[Path, Result]], reading: str = "strict")
 def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Result]]], reading: str) -> Table:
     for group in found:
         _check_settings(group)
-    first = found[0][0][1]
+    first = min((group[0][1] for group in found), key=lambda result: result["settings"]["train"].get("task_order", 0))
     rows = [_row([result for _, result in group], reading) for group in found]
     reference = next((row for row in rows if row.label == REFERENCE), None)
     if reference is not None:
@@ -195,7 +196,7 @@ def _judged(group: Sequence[Result], reading: str) -> dict[str, Number | None]:
     if len(kept) in (0, len(tasks)):
         return {}
     found = [over_tasks(to_matrix(result["scores"]["variants"][reading]), kept) for result in group]
-    return {name: Number.of(one[name] for one in found) for name in found[0]}
+    return {name: Number.of(None if isnan(one[name]) else one[name] for one in found) for name in found[0]}
 
 
 def _why(row: Row, reference: Row, reason: str) -> str:
@@ -228,7 +229,8 @@ def _markdown(table: Table) -> str:
     parts = [f"### {table.benchmark}", f"Reading: {table.reading}. Protocol: {protocol}."]
     head = ["method", "seeds", *SHOWN, "rate", "parameters", "samples", "batch", "train s", "evaluate s", "MB"]
     parts.append(_grid(head, [_main(row) for row in table.main]))
-    notes = [f"- {row.label}: {row.why}." for row in table.main if row.why]
+    tagged = [row for group in table.variants for row in group if row.tag]
+    notes = [f"- {row.label}: {row.why}." for row in [*table.main, *tagged] if row.why]
     if notes:
         parts += [f"Budgets that differ from {REFERENCE}'s:", "\n".join(notes)]
     judged = sorted((row for row in table.main if row.judged), key=_judged_last, reverse=True)
@@ -244,10 +246,10 @@ def _markdown(table: Table) -> str:
         parts.append("What the last task left of the tasks before it (drift audit):")
         named = [name.replace("_", " ") for name in DRIFT]
         parts.append(_grid(["method", *named], [[row.label, *map(_cell, row.drift.values())] for row in drifted]))
-    if table.strengths:
+    if table.variants:
         parts.append("Final mean against learning, over the variants of a method:")
         names = ("learning", "last", "mean", "bwt")
-        rows = [row for group in table.strengths for row in group]
+        rows = [row for group in table.variants for row in group]
         apart = [f"{name} without captions" for name in rows[0].judged]
         lines: list[Sequence[Any]] = [
             [row.label, len(row.seeds), *(_cell(row.metrics[name]) for name in names), *map(_cell, row.judged.values())]

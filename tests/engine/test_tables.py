@@ -157,6 +157,8 @@ def test_another_order_of_the_tasks_is_a_variant_in_the_same_table(tmp_path):
     (table,) = make_tables([(tmp_path / str(index), one) for index, one in enumerate([*MOELORA, turned])])
     found = {row.label: row.final for row in table.rows}["moelora@task_order=1"]
     assert {name: number.mean for name, number in found.items()} == {"two": 0.3, "one": 0.5}
+    assert table.tasks == ("one", "two")
+    assert "- moelora@task_order=1: task_order 1 instead of None." in markdown([table])
 
 
 def test_two_files_of_one_seed_are_not_counted_as_two_seeds(folder):

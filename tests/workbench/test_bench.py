@@ -59,6 +59,10 @@ def test_a_slider_answers_its_first_move_at_once_and_then_at_panels_pace() -> No
     for pauses in range(1, 4):
         wait, passed = slider._debounce, 1000 * (monotonic() - begun)
         assert pauses * usual - passed - 1 <= wait <= pauses * usual + 1
+    slider._free = monotonic() + 10
+    assert 5_000 < slider._debounce <= 10_000
+    slider._free = monotonic() - 1
+    assert slider._debounce == 0
 
 
 def test_large_maps_have_no_numbers_in_their_cells(small: Path, tmp_path: Path) -> None:
