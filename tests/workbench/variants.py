@@ -13,7 +13,10 @@ from tests.workbench.synthetic import TASKS
 
 ON = {"gain": "inverse", "curvature_on": "A", "freeze_threshold": 0.0}
 OFF = {"gain": "none", "curvature_on": "none", "freeze_threshold": -1.0}
-DEFAULTS = {**ON, "energy_threshold": 0.95, "damping": 1.0, "num_experts": 8, "rank": 8}
+SIZES = {"num_experts": 8, "rank": 8}
+DEFAULTS = {**ON, "energy_threshold": 0.95, "damping": 1.0, **SIZES}
+OF_METHODS: dict[str, dict[str, Any]] = {"same": DEFAULTS, "zero_shot": {}}
+"""The settings of methods; the others have sizes."""
 WORTH = {"gain": 0.2, "curvature_on": 0.1, "freeze_threshold": -0.05}
 """What each mechanism adds to the last score; the first two together 0.08 more."""
 BOTH = 0.08
@@ -49,7 +52,7 @@ def write_variant(
     settings = {
         "benchmark": benchmark,
         "tasks": [{"key": task} for task in tasks],
-        "method": {"name": method, **(DEFAULTS if method == "same" else {}), **given},
+        "method": {"name": method, **OF_METHODS.get(method, SIZES), **given},
         "train": {"task_order": order, "epochs": 1},
         "backbone": {"name": "tiny"},
         "seed": seed,
