@@ -77,6 +77,7 @@ def test_a_layer_routed_by_hand_changes_the_answers(page: Page, run: RunFolder) 
         by_hand(page, weights)
         done = page.locator(".tabulator-row").filter(has_text="by hand").filter(has_text="100 %")
         expect(done).to_have_count(len(shown) + 1, timeout=120_000)
+        page.get_by_text(re.compile(r"by hand · score")).locator("visible=true").first.wait_for()
         (key,) = set(run.reroutings()) - known
         known.add(key)
         found, answers = run.read_rerouting(key), list(run.rerouted_answers(key).table("answers")["text"])
