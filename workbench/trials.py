@@ -108,18 +108,19 @@ def plain_runs(store: Store, runs: Sequence[str]) -> dict[str, RunFolder]:
     learning rate chosen for them.
     """
     folders = {run: store.folder(run) for run in runs}
-    counts = {run: (_can_be_set(folder), own_settings(folder)) for run, folder in folders.items()}
+    configs = {run: folder.config() for run, folder in folders.items()}
+    counts = {run: (_can_be_set(config), _own_settings(config)) for run, config in configs.items()}
     fewest = {kind: min(count for other, count in counts.values() if other == kind) for kind, _ in counts.values()}
     return {run: folders[run] for run, (kind, count) in counts.items() if count == fewest[kind]}
 
 
-def _can_be_set(folder: RunFolder) -> bool:
-    return bool(folder.config()["settings"]["method"].keys() - {"name", "budget"})
+def _can_be_set(config: Mapping[str, Any]) -> bool:
+    return bool(config["settings"]["method"].keys() - {"name", "budget"})
 
 
-def own_settings(folder: RunFolder) -> int:
+def _own_settings(config: Mapping[str, Any]) -> int:
     """How many settings a run was given beside its method, sizes, seed and weights."""
-    given = folder.config()["environment"].get("request", {}).get("settings", {})
+    given = config["environment"].get("request", {}).get("settings", {})
     return len(given.keys() - {"checkpoint"})
 
 

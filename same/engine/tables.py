@@ -92,27 +92,19 @@ class Table:
     @property
     def main(self) -> list[Row]:
         """The methods as they are compared, the best last score first."""
-        return sorted((row for row in self.rows if not row.tag), key=_last, reverse=True)
+        return sorted(
+            (row for row in self.rows if not row.tag), key=lambda row: _rank(row.metrics["last"]), reverse=True
+        )
 
     @property
     def variants(self) -> list[list[Row]]:
         """The variants of each method that has some, with its plain run, by what they learn."""
         methods = dict.fromkeys(row.method for row in self.rows if row.tag)
-        return [sorted((row for row in self.rows if row.method == name), key=_learned) for name in methods]
+        groups = [[row for row in self.rows if row.method == name] for name in methods]
+        return [sorted(group, key=lambda row: _rank(row.metrics["learning"])) for group in groups]
 
 
-def _last(row: Row) -> float:
-    number = row.metrics["last"]
-    return number.mean if number else float("-inf")
-
-
-def _judged_last(row: Row) -> float:
-    number = row.judged["last"]
-    return number.mean if number else float("-inf")
-
-
-def _learned(row: Row) -> float:
-    number = row.metrics["learning"]
+def _rank(number: Number | None) -> float:
     return number.mean if number else float("-inf")
 
 
@@ -233,7 +225,7 @@ def _markdown(table: Table) -> str:
     notes = [f"- {row.label}: {row.why}." for row in [*table.main, *tagged] if row.why]
     if notes:
         parts += [f"Budgets that differ from {REFERENCE}'s:", "\n".join(notes)]
-    judged = sorted((row for row in table.main if row.judged), key=_judged_last, reverse=True)
+    judged = sorted((row for row in table.main if row.judged), key=lambda row: _rank(row.judged["last"]), reverse=True)
     if judged:
         parts.append("Without the captions, whose scores have another scale and outweigh the rest:")
         shown = [[row.label, *map(_cell, row.judged.values())] for row in judged]
@@ -320,7 +312,7 @@ def _flat(table: Table, row: Row) -> dict[str, Any]:
         "seeds": len(row.seeds),
         "learning_rate": row.training["learning_rate"],
     }
-    judged = {f"{name} without captions": number for name, number in row.judged.items()}
+    judged = {f"{name}_without_captions": number for name, number in row.judged.items()}
     for name, number in {**row.metrics, **judged, **row.final, **row.drift}.items():
         found[name], found[f"{name}_sd"] = (number.mean, number.sd) if number else (None, None)
     return {**found, **row.budget, **row.cost, "why": row.why}

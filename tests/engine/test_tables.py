@@ -109,7 +109,7 @@ def test_captions_have_a_scale_of_their_own_and_stand_apart(tmp_path):
         in markdown(tables)
     )
     (row,) = csv.DictReader(io.StringIO(as_csv(tables)))
-    assert (row["last"], row["last without captions"]) == ("3.85", "0.2")
+    assert (row["last"], row["last_without_captions"]) == ("3.85", "0.2")
 
 
 def test_the_drift_of_methods_with_experts_is_shown(tmp_path):
