@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from same import registry
+from same.engine.results import MANIFESTS
 from same.errors import InputError, RunFailed
 from same.runs import runs_in
 from workbench import plan
@@ -273,6 +274,15 @@ def test_what_a_chain_trains_becomes_a_grid_of_each_size(tmp_path: Path) -> None
     assert (corner["method"], corner["benchmarks"], corner["seeds"]) == ("same", ["mini-coin"], [0])
     assert (one["train_items"], one["tuned"]) == (640, "mini-coin")
     assert len(grids([*steps, *load_chain("quick", tmp_path).steps])) == 2
+
+
+def test_the_grid_of_kept_results_holds_all_that_the_chain_varies(tmp_path: Path) -> None:
+    [grid] = grids(load_chain("mini", tmp_path).steps)
+    kept = yaml.safe_load((MANIFESTS / "grids/ablation.yaml").read_text(encoding="utf-8"))
+    varied = [(run["method"], run["settings"]) for run in grid["runs"] if "settings" in run]
+    assert len(varied) > 20
+    assert [run for run in varied if run not in [(one["method"], one["settings"]) for one in kept["runs"]]] == []
+    assert [kept[name] for name in ("train_items", "tuned")] == [grid[name] for name in ("train_items", "tuned")]
 
 
 @pytest.mark.slow
