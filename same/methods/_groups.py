@@ -53,15 +53,20 @@ class InputGroup:
             resting = (~mask).nonzero().flatten().to(layer.router.device)
             self.resting[position] = local_rows(layer.router, resting)
 
-    def rest_gradients_(self) -> None:
-        """Take the gradient from experts that rest, so that no optimiser moves them or their state."""
+    def resting_factors(self) -> list[Tensor]:
+        """A_i and B_i of the experts that rest."""
+        found: list[Tensor] = []
         for position in self.resting:
             layer = self.layers[position]
             trained = set(layer.trained_experts)
             for expert, factors in enumerate(zip(layer.experts_a, layer.experts_b, strict=True)):
-                if expert not in trained:
-                    for factor in factors:
-                        factor.grad = None
+                found += factors if expert not in trained else ()
+        return found
+
+    def rest_gradients_(self) -> None:
+        """Take the gradient from experts that rest, so that no optimiser moves them or their state."""
+        for factor in self.resting_factors():
+            factor.grad = None
 
     @torch.no_grad()
     def scale_gradients_(self, outputs: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from same.errors import SnapshotError
 from same.maths.covariance import CovarianceTracker
@@ -17,6 +18,7 @@ from same.maths.spectrum import Spectrum
 from same.methods._base import ROWS, Batch, Layout, Needs, Reduce, SnapshotTables, Step, TaskContext, reduce_nothing
 from same.methods._experts import ExpertMethod
 from same.methods._groups import InputGroup, Rules
+from same.methods._parking import Parking
 from same.methods._rules import StabilisedConfig, covariance_settings, input_rules, router_rule, rule_numbers
 from same.tuner import Observation
 from same.tuner.observe import moe_layers
@@ -40,6 +42,7 @@ class StabilisedMethod(ExpertMethod):
         self.past_tokens: Tensor | None = None
         self.spectra: dict[str, Spectrum] = {}
         self.current: Observation | None = None
+        self.parking = Parking()
         self.active = torch.ones(len(self.layers), self.config.num_experts, dtype=torch.bool)
         self._reduce: Reduce = reduce_nothing
         self._place = (0, 1)  # rank and number of processes
@@ -57,6 +60,7 @@ class StabilisedMethod(ExpertMethod):
         self._join(task)
         self._first = not self.spectra
         self._activation, self._scored, self._spent = [], None, False
+        self.parking = Parking()  # the task's optimiser is a new one
         self.set_active(torch.ones_like(self.active))
         for key, group in self.groups.items():
             held = self.spectra.get(key)
@@ -89,6 +93,7 @@ class StabilisedMethod(ExpertMethod):
         since = done - max(1, math.ceil(self.config.freeze_warmup * step.total))
         if since >= 0 and since % self.config.freeze_every == 0 and done < step.total:
             self.score_experts(done)
+            self.park_moments(step.optimizer)
 
     def end_task(self, task: TaskContext) -> None:
         self._join(task)
@@ -157,6 +162,10 @@ class StabilisedMethod(ExpertMethod):
         self._add_activation(*found, done)
         counts = dict(zip(self.layers, self.active.sum(-1).tolist(), strict=True))
         self._events.append(("freeze", {"step": done, "experts": self.config.num_experts, "active": counts}))
+
+    def park_moments(self, optimizer: Optimizer) -> None:
+        """Keep the optimiser's state of the experts that rest now on the host; put back that of those that woke."""
+        self.parking.settle(optimizer, [factor for group in self.groups.values() for factor in group.resting_factors()])
 
     def set_active(self, active: Tensor) -> None:
         """Let only the experts marked True train from now on [layers, n]."""

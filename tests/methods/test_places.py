@@ -185,6 +185,7 @@ def test_the_optimisers_state_of_a_resting_expert_does_not_move(name, optimizer,
                 ]
         history.append((method.active.clone(), numbers))
 
+    method.park_moments = lambda optimizer: None  # they are looked at here
     train(method, 1, 6, optimizer=make, each=note)
     moved = {True: 0, False: 0}
     for (mask, before), (_, after) in pairwise(history):
@@ -193,6 +194,35 @@ def test_the_optimisers_state_of_a_resting_expert_does_not_move(name, optimizer,
             assert len(changes) == (9 if optimizer == "adamw" else 6)
             moved[bool(mask[row, expert])] += sum(changes)
     assert moved[False] == 0 < moved[True]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["same", "same_plus"])
+def test_moments_of_resting_experts_wait_on_the_host_and_change_no_number(name, optimizer, begun, train):
+    """Half of the experts rest, then the other half, then none: all have been put back as they were taken."""
+    masks = [torch.tensor(mask, dtype=torch.bool) for mask in ([1, 0, 1, 0], [0, 1, 0, 1], [1, 1, 1, 1])]
+    ends = []
+    for parked in (True, False):
+        method, made, held = begun(name, freeze_threshold=-1.0), [], []
+
+        def rest(step, method=method, made=made, held=held, parked=parked):
+            if step % 2:
+                method.set_active(masks[step // 2].expand(len(method.layers), -1).clone())
+                if parked:
+                    method.park_moments(made[0])
+                held.append(sum(value.nbytes for state in made[0].state.values() for value in state.values()))
+
+        def make(these, made=made):
+            made.append(OPTIMIZERS[optimizer](these))
+            return made[0]
+
+        train(method, 1, 6, optimizer=make, each=rest)
+        ends.append((copies(method), held))
+    (weights, held), (expected, whole) = ends
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+    assert len(set(whole)) == 1
+    assert held[0] == held[1] < 0.6 * whole[0]
+    assert held[2] == whole[2]
 
 
 @pytest.mark.parametrize("apply_to", POWERS)

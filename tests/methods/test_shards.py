@@ -7,6 +7,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from same.methods._parking import Parking
 from same.methods._shards import local, local_gradients, local_rows, whole
 
 
@@ -49,3 +50,25 @@ def test_plain_parameters_pass_through():
     assert len(local_gradients([first, second])) == 1
     assert whole([first, second])[0] is first
     assert torch.equal(local_rows(first, torch.tensor([0, 2])), torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_moments_of_cut_parameters_come_back_with_the_same_cut(rank_of, rank):
+    mesh = rank_of(rank, 4)
+    values = torch.arange(15.0).view(5, 3)
+    cut, other = (torch.nn.Parameter(distribute_tensor(values, mesh, [Shard(0)], src_data_rank=None)) for _ in range(2))
+    cut.grad = distribute_tensor(values + 1, mesh, [Shard(0)], src_data_rank=None)
+    optimizer, parking = torch.optim.AdamW([cut, other]), Parking()
+    optimizer.step()
+    before = dict(optimizer.state[cut])
+    parking.settle(optimizer, [cut, other])
+    assert cut not in optimizer.state
+    assert other not in optimizer.state
+    parking.settle(optimizer, [])
+    assert other not in optimizer.state
+    after = optimizer.state[cut]
+    assert after.keys() == before.keys()
+    assert after["step"] == 1
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert (after[name].shape, after[name].placements) == (before[name].shape, before[name].placements)
+        assert torch.equal(after[name].to_local(), before[name].to_local())

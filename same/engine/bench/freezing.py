@@ -91,6 +91,7 @@ def _rest(task: SecondTask, count: int) -> None:
     """Let the first `count` experts of each layer rest."""
     mask = torch.arange(task.method.config.num_experts) >= count
     task.method.set_active(mask.expand(len(task.method.layers), -1).clone())
+    task.method.park_moments(task.optimizer)
 
 
 def _row(name: str, tasks: dict[str, SecondTask], seconds: dict[str, list[float]]) -> dict[str, Any]:
