@@ -26,6 +26,7 @@ from same import metrics
 from same.errors import InputError, SnapshotError
 from same.registry import choose
 from same.runs import RunFolder, runs_in
+from workbench.labels import Named, flat_settings, labels, own_settings
 
 VARIANTS = tuple(metrics.READINGS)
 STATES = {"done": "finished", "interrupted": "interrupted", "failed": "failed"}
@@ -193,7 +194,8 @@ def _overview(runs: tuple[tuple[str, Path, int, Hashable], ...], variant: str) -
     columns = ["run", "benchmark", "method", "seed", "fingerprint", "state", "tasks", *metrics.NAMES]
     columns += ["left_out", "problem"]
     table = pd.DataFrame(rows, columns=columns)
-    table.insert(1, "label", _labels(table))
+    about = ("benchmark", "method", "seed", "fingerprint", "settings", "given")
+    table.insert(1, "label", labels([Named(**{name: row[name] for name in about}) for row in rows]))
     return table
 
 
@@ -203,14 +205,16 @@ def _row(name: str, path: Path, variant: str, finished: int, _files: Hashable) -
     benchmark, method, folder = name.split("/")
     seed, _, fingerprint = folder.partition("-")
     row: dict[str, Any] = {"run": name, "benchmark": benchmark, "method": method, "seed": seed}
-    row |= {"fingerprint": fingerprint, "tasks": 0, "left_out": "", "problem": ""}
+    row |= {"fingerprint": fingerprint, "tasks": 0, "left_out": "", "problem": "", "settings": {}, "given": 0}
     try:
-        row["left_out"] = metrics.left_out(run.config()["settings"])
+        config = run.config()
+        row["left_out"] = metrics.left_out(config["settings"])
         row["state"] = STATES.get(_last_kind(run), "unfinished")
         row["tasks"] = finished
         if (run.path / "scores.json").exists():
             summary = metrics.summarise(run.scores())
             row |= {metric: summary[metric].get(variant) for metric in metrics.NAMES}
+        row |= {"settings": flat_settings(config), "given": own_settings(config)}
     except SnapshotError as error:
         row |= {"state": "damaged", "problem": str(error)}
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -234,15 +238,6 @@ def _last_kind(run: RunFolder) -> str:
         raise SnapshotError(
             f"The last line of {run.events_path} is damaged. Delete it; nothing depends on it."
         ) from None
-
-
-def _labels(table: pd.DataFrame) -> list[str]:
-    """The shortest of method, seed and fingerprint that tells the runs of one benchmark apart."""
-    seeds = table.groupby(["benchmark", "method"])["seed"].transform("nunique")
-    twins = table.groupby(["benchmark", "method", "seed"])["run"].transform("size")
-    seed = (" · seed " + table["seed"]).where(seeds > 1, "")
-    fingerprint = (" · " + table["fingerprint"].str[:6]).where(twins > 1, "")
-    return list(table["method"] + seed + fingerprint)
 
 
 def _seal(folder: RunFolder, after: int) -> Hashable:

@@ -20,6 +20,7 @@ from same import metrics
 from same.errors import InputError
 from same.runs import RunFolder
 from same.sealed import canonical
+from workbench.labels import flat_settings, own_settings
 from workbench.store import VARIANTS, Store
 
 SWITCHES: dict[str, tuple[str, Any]] = {
@@ -54,7 +55,7 @@ def trials(
     ages: dict[str, float] = {}
     for _, row in chosen[chosen["state"] == "finished"].iterrows():
         folder = store.folder(row["run"])
-        values = _settings(folder)
+        values = flat_settings(folder.config())
         if any(values.get(name) != value for name, value in (fixed or {}).items()):
             continue
         family = canonical({name: value for name, value in values.items() if name not in (*names, *ALWAYS_FREE)})
@@ -65,18 +66,6 @@ def trials(
     best = max(families, key=lambda family: (len(families[family]), ages[family]), default=None)
     columns = ["run", "seed", *names, "tasks", *metrics.NAMES]
     return pd.DataFrame(families[best] if best is not None else [], columns=columns)
-
-
-def _settings(folder: RunFolder) -> dict[str, Any]:
-    """Settings by name; those of the method, the trainer and the backbone beside each other.
-
-    The tasks are left out as a list in an order: `task_order` says it.
-    """
-    content = dict(folder.config()["settings"])
-    tasks = sorted(canonical(task) for task in content.pop("tasks"))
-    found = {name: value for name, value in content.items() if not isinstance(value, Mapping)}
-    backbone = content.get("backbone", {})
-    return {**found, "tasks": tasks, "backbone": backbone, **content.get("train", {}), **content.get("method", {})}
 
 
 def plain(store: Store, benchmark: str, methods: Sequence[str], seed: int = 0) -> list[str]:
@@ -109,19 +98,13 @@ def plain_runs(store: Store, runs: Sequence[str]) -> dict[str, RunFolder]:
     """
     folders = {run: store.folder(run) for run in runs}
     configs = {run: folder.config() for run, folder in folders.items()}
-    counts = {run: (_can_be_set(config), _own_settings(config)) for run, config in configs.items()}
+    counts = {run: (_can_be_set(config), own_settings(config)) for run, config in configs.items()}
     fewest = {kind: min(count for other, count in counts.values() if other == kind) for kind, _ in counts.values()}
     return {run: folders[run] for run, (kind, count) in counts.items() if count == fewest[kind]}
 
 
 def _can_be_set(config: Mapping[str, Any]) -> bool:
     return bool(config["settings"]["method"].keys() - {"name", "budget"})
-
-
-def _own_settings(config: Mapping[str, Any]) -> int:
-    """How many settings a run was given beside its method, sizes, seed and weights."""
-    given = config["environment"].get("request", {}).get("settings", {})
-    return len(given.keys() - {"checkpoint"})
 
 
 def rows_and_age(folder: RunFolder) -> tuple[float, float]:

@@ -87,8 +87,8 @@ def subplots(**settings: Any) -> go.Figure:
 
 
 def panels(labels: Sequence[str], spacing: float) -> go.Figure:
-    """One panel a run, side by side on one scale; a fingerprint stands below its name, as panels may be narrow."""
-    titles = [label.replace(" · ", "<br>") for label in labels]
+    """One panel a run, side by side on one scale; what tells it from others stands below its name."""
+    titles = [label.replace(" · ", "<br>").replace(", ", ",<br>") for label in labels]
     figure = subplots(rows=1, cols=len(labels), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=spacing)
     return figure.update_annotations(font={"size": 12})
 
