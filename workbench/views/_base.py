@@ -99,7 +99,8 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             with self.quiet():
                 self.benchmark.param.update(options=names, value=chosen)
             self.refresh_button.loading = True
-            self.attempt(self.fill)
+            with self._together():
+                self.attempt(self.fill)
             self.refresh_button.loading = False
 
     @abstractmethod
@@ -182,6 +183,9 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
         if current_thread() is main_thread():
             yield
             self.on_state()
+            return
+        if self._waiting is not None:  # part of a change that is being drawn
+            yield
             return
         self._waiting = {}
         try:
