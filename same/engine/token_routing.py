@@ -58,9 +58,10 @@ def keep_token_routing(
     registry.choose("stage", str(after), [str(index) for index in range(run.finished())])
     kept = run.routed_tokens(after, task, question_id)
     if not kept.exists:
+        row = _row(run, task, question_id)
         if report is not None:
             report({"kind": "load", "run": str(run.path)})
-        columns = _columns(token_routing(run, after, task, question_id))
+        columns = _columns(_routing(run, after, row))
         about = {"version": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
         asked = {"after": after, "task": task, "question_id": question_id}
         kept.write(lambda folder: write_table(folder / "tokens.parquet", columns), **about, **asked)
@@ -87,7 +88,10 @@ def token_routing(run: RunFolder, after: int, task: str, question_id: str) -> li
     Raises:
         InputError: the run's method has no experts, or stage, task or question are not there.
     """
-    row = _row(run, task, question_id)
+    return _routing(run, after, _row(run, task, question_id))
+
+
+def _routing(run: RunFolder, after: int, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     session = _session(run.path)
     restore(session, run.snapshot(after))
     session.model.eval()

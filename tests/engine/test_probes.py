@@ -69,6 +69,7 @@ def test_the_routing_of_a_questions_tokens_is_theirs_alone_and_sums_to_one(exper
     for wrong, said in ((["--after", "3"], "Unknown stage '3'"), (["--question", "colour-9"], "colour-9")):
         refused = CliRunner().invoke(app, [*given, *wrong])
         assert said in str(refused.exception)
+        assert not refused.output, "it is refused before anything is loaded"
     assert len(list((experts.path / "tokens").iterdir())) == 1
 
 
