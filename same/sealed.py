@@ -1,6 +1,9 @@
 """Files and folders that are complete or absent; what is read is first compared with the hash recorded for it."""
 
+import contextlib
+import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -153,13 +156,15 @@ def _sha256(path: Path) -> str:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    """Move ``source`` to ``target``; a folder that is there by then gives way."""
-    try:
-        source.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        target.rename(old / target.name)
-        source.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+    """Move ``source`` to ``target``; folders that are there by then, or come in between, give way."""
+    prefix = f".{target.name}-old-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as old:
+        for turn in itertools.count():
+            try:
+                source.rename(target)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            with contextlib.suppress(FileNotFoundError):  # another writer has moved it away
+                target.rename(Path(old) / str(turn))

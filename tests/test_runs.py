@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from same import runs
 from same.errors import InputError, SnapshotError
 from same.runs import RunFolder, fingerprint, runs_in, write_table
+from same.sealed import SealedFolder
 
 SETTINGS = {"benchmark": "b", "train": {"learning_rate": 1e-3, "epochs": 1}}
 
@@ -128,6 +130,19 @@ def test_what_another_process_wrote_meanwhile_gives_way_whole(run):
     run.write_snapshot(0, slowly, task="a")
     assert set(run.snapshot(0).manifest()["files"]) == {"one"}
     assert [path.name for path in run.snapshot(0).path.parent.iterdir()] == [run.snapshot(0).path.name]
+
+
+def test_many_who_write_one_folder_at_once_all_succeed_and_one_of_them_stays(tmp_path):
+    folder = SealedFolder(tmp_path / "kept", "Delete that folder.")
+
+    def write(number):
+        folder.write(lambda beside: (beside / "who").write_text(str(number)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(64)))
+    folder.verify()
+    assert folder.file("who").read_text() in {str(number) for number in range(64)}
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_a_snapshot_is_replaced_whole(run):
