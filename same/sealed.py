@@ -1,6 +1,5 @@
 """Files and folders that are complete or absent; what is read is first compared with the hash recorded for it."""
 
-import contextlib
 import errno
 import hashlib
 import itertools
@@ -8,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def write_json(path: Path, value: Mapping[str, Any], schema: int = SCHEMA) -> No
     """Replace ``path`` by ``value``, its schema number and its own hash, in one step."""
     content = {"schema": schema, **value}
     content["sha256"] = hashlib.sha256(canonical(content).encode()).hexdigest()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     with beside.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
         stream.flush()
@@ -166,5 +166,8 @@ def _replace_folder(source: Path, target: Path) -> None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            with contextlib.suppress(FileNotFoundError):  # another writer has moved it away
+            try:
                 target.rename(Path(old) / str(turn))
+            except FileNotFoundError:
+                if not Path(old).is_dir():
+                    raise  # else another writer has moved it away

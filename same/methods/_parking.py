@@ -15,8 +15,7 @@ PutBack = Callable[[], Any]
 class Parking:
     """Takes the state of resting parameters out of an optimiser, and puts it back unchanged when they wake.
 
-    It frees memory of the device that trains. A CPU is its own host: nothing is copied there, and nothing freed. State
-    that an optimiser does not keep parameter by parameter (DeepSpeed's, in flat pieces) stays where it is.
+    It frees memory of the device that trains. A CPU is its own host: nothing is copied there, and nothing freed.
     """
 
     def __init__(self) -> None:

@@ -39,6 +39,7 @@ class ClMoe(FeatureMethod, ExpertMethod):
     paper = "Huai et al., CL-MoE: dual momentum mixture-of-experts for continual visual question answering, CVPR 2025"
     notes = "The experts of moelora; prototypes choose a task's mean routing, not its number."
     weighs_rows = True
+    parity = "moelora"
 
     @dataclass(frozen=True)
     class Config(FeatureConfig, ExpertConfig):

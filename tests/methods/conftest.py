@@ -24,7 +24,7 @@ def make_method(make_llava, layout) -> Callable[..., Method]:
 
     def make(name: str, **settings: Any) -> Method:
         kind = registry.load_class("same.methods", name, Method)
-        if name in ("moelora", "same", "same_plus"):
+        if name in ("moelora", "clmoe", "same", "same_plus"):
             settings = {"num_experts": 4, "rank": 2, **settings}
         method = kind(kind.Config(**settings))
         model = make_llava()
