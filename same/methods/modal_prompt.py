@@ -3,18 +3,21 @@
 A prompt P_t [length, d] is read by two small networks φ as an image prototype and an instruction prototype. A row with
 features f_I, f_T and task t have the likeness
 
-    a_t = λ cos(φ_I(P_t), f_I) + (1 − λ) cos(φ_T(P_t), f_T) ,
+    a_t = λ cos(φ_I(P_t) − m_I, f_I − m_I) + (1 − λ) cos(φ_T(P_t) − m_T, f_T − m_T)
 
-and the prompts of the k tasks with the largest come before the row's tokens, the best first. In training the task's own
-prompt stands there, and
+of directions (vectors of length 1), m their mean over the prototypes. The prompts of the k tasks with the largest come
+before the row's tokens, the best nearest to them. In training the task's own prompt stands there, after the k − 1 past
+ones most like the row, and
 
     loss + (1 − cos(φ_I(P_t), f_I)) + (1 − cos(φ_T(P_t), f_T))
 
 draws its prototypes to its rows. Prompts and networks of past tasks are frozen.
 
 Source: Zeng et al., "ModalPrompt: dual-modality guided prompt for continual learning of large multimodal models", EMNLP
-2025. Features are the backbone's own (projected patches, input embeddings of the words) instead of CLIP's encoders;
-each task has its own pair of networks, so that an old task's likeness does not move.
+2025; the order of prompts and their beginning, at embeddings of random words, by its published code. Features are the
+backbone's own (projected patches, input embeddings of the words) instead of CLIP's encoders, and all rows share the
+words of the chat template: hence m, which the paper does not take away. Each task has its own pair of networks, so that
+an old task's likeness does not move.
 
 Logged: `alignment`, the two terms' sum in the last step reported.
 """
@@ -35,17 +38,34 @@ from same.errors import InputError, SnapshotError
 from same.methods._base import Batch, Layout, Needs, TaskContext
 from same.methods._features import FeatureConfig, FeatureMethod
 
+REACH = 50.0
+"""How much farther a prompt moves than the optimiser's steps say: published runs take ten epochs."""
+
 
 class Prompt(nn.Module):
-    """One task's prompt and the networks that read it."""
+    """One task's prompt and the networks that read it.
+
+    Args:
+        tokens: where the prompt begins [length, d].
+        hidden: width of the networks.
+        widths: of the features, by kind.
+    """
+
+    start: Tensor
 
     def __init__(self, tokens: Tensor, hidden: int, widths: Mapping[str, int]) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(tokens)
+        self.register_buffer("start", tokens)
+        self.moves = nn.Parameter(torch.zeros_like(tokens))
         self.image, self.instruction = (
             nn.Sequential(nn.Linear(tokens.shape[1], hidden), nn.GELU(), nn.Linear(hidden, widths[kind]))
             for kind in ("image", "instruction")
         )
+
+    @property
+    def tokens(self) -> Tensor:
+        """The prompt [length, d]."""
+        return self.start + REACH * self.moves
 
     def prototypes(self) -> tuple[Tensor, Tensor]:
         """Of images and of instructions [width]."""
@@ -61,15 +81,13 @@ class ModalPrompt(FeatureMethod):
     notes = "Adapts no layer: prompts stand before the tokens, chosen by likeness, not by a task's number."
     budget_reason = "trains prompt tokens and small networks, which have far fewer parameters than adapted layers"
 
-    rate = 50.0  # a few tokens must move far
-
     @dataclass(frozen=True)
     class Config(FeatureConfig):
         """Size of the prompts, and how they are chosen.
 
         Args:
             length: tokens of a task's prompt.
-            chosen: prompts that stand before a row at inference, at most.
+            chosen: prompts that stand before a row, at most.
             balance: λ, the weight of the image's likeness beside the instruction's.
             hidden: width of the networks that read a prompt.
         """
@@ -91,7 +109,8 @@ class ModalPrompt(FeatureMethod):
         attached: Any = super().attach(model, backbone)
         self.prompts = nn.ModuleList([self._new_prompt()])
         attached.modal_prompts = self.prompts  # so that optimiser and devices find them
-        self._shown: Tensor | None = None  # [rows or 1, tokens, width] before each row
+        self._shown: Tensor | None = None  # [rows, tokens, width] before each row
+        self._past: Tensor | None = None  # the part of it that does not train
         self._features: tuple[Tensor, Tensor] | None = None
         self._training: Any = None  # the prompt that trains, while its own forward passes come
         self._prototypes: tuple[Tensor, Tensor] | None = None  # of it
@@ -103,10 +122,9 @@ class ModalPrompt(FeatureMethod):
 
     def _new_prompt(self) -> Prompt:
         embeddings: Any = self.model
-        weight = embeddings.get_input_embeddings().weight
-        noise = torch.randn(self.config.length, weight.shape[1], device=weight.device)
-        tokens = weight.detach().float().std() * noise
-        return Prompt(tokens, self.config.hidden, self.widths(embeddings)).to(weight.device)
+        weight = embeddings.get_input_embeddings().weight.detach()
+        words = torch.randint(len(weight), (self.config.length,), device=weight.device)
+        return Prompt(weight[words].float(), self.config.hidden, self.widths(embeddings)).to(weight.device)
 
     def begin_task(self, task: TaskContext) -> None:
         self.prompts.requires_grad_(False)
@@ -116,7 +134,9 @@ class ModalPrompt(FeatureMethod):
 
     def forward_context(self, batch: Batch) -> AbstractContextManager[None]:
         self._features = self._features_of(batch)
-        self._training = self.prompts[-1]
+        past = len(self.prompts) - 1
+        self._past = self._nearest(self._features, past, self.config.chosen - 1)
+        self._training = self.prompts[past]
         return nullcontext()
 
     def _features_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -134,25 +154,26 @@ class ModalPrompt(FeatureMethod):
         self._alignment = alignment.detach()
         return loss + alignment
 
-    @torch.no_grad()
     def route(self, batch: Batch) -> None:
-        rows = self._features_of(batch)
+        self._shown = self._nearest(self._features_of(batch), len(self.prompts), self.config.chosen)
+
+    @torch.no_grad()
+    def _nearest(self, features: tuple[Tensor, Tensor], first: int, most: int) -> Tensor:
+        """Of the first prompts those most like each row, the best last [rows, tokens, width]."""
         prompts: Any = self.prompts
-        prototypes = [torch.stack(each) for each in zip(*(prompt.prototypes() for prompt in prompts), strict=True)]
-        likeness = [
-            functional.cosine_similarity(f[:, None], p[None], dim=-1) for f, p in zip(rows, prototypes, strict=True)
-        ]
-        weighed = self.config.balance * likeness[0] + (1 - self.config.balance) * likeness[1]
-        best = weighed.topk(min(self.config.chosen, len(prompts)), dim=1).indices
-        tokens = torch.stack([prompt.tokens for prompt in prompts])
-        self._shown = tokens[best].flatten(1, 2)
+        prototypes = zip(*(prompt.prototypes() for prompt in prompts), strict=True)
+        image, words = (_likeness(f, torch.stack(p)) for f, p in zip(features, prototypes, strict=True))
+        weighed = self.config.balance * image + (1 - self.config.balance) * words
+        best = weighed[:, :first].topk(min(most, first), dim=1).indices.flip(1)
+        return torch.stack([prompt.tokens for prompt in prompts])[best].flatten(1, 2)
 
     def _prepend(self, _: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """Put the prompts before the tokens of a first pass, and make room for them in a cached one."""
         if self._training is not None:
             self._prototypes = self._training.prototypes()
             graph = sum(prototype.sum() for prototype in self._prototypes)
-            self._shown = self._training.tokens[None] + 0 * graph  # or DDP takes the networks for unused
+            own = self._training.tokens[None] + 0 * graph  # or DDP takes the networks for unused
+            self._shown = own if self._past is None else torch.cat([self._past, own.expand(len(self._past), -1, -1)], 1)
         if self._shown is None:
             return None
         inputs, mask, cache = given["inputs_embeds"], given.get("attention_mask"), given.get("past_key_values")
@@ -201,3 +222,10 @@ class ModalPrompt(FeatureMethod):
                 f"the method's state must hold prompts of these sizes; {error}. Use the snapshot of a run with the "
                 "same method and settings."
             ) from None
+
+
+def _likeness(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of rows with tasks, after what all tasks have in common is taken away [rows, tasks]."""
+    rows, tasks = functional.normalize(features, dim=-1), functional.normalize(prototypes, dim=-1)
+    mean = tasks.mean(0) if len(tasks) > 1 else torch.zeros_like(tasks[0])
+    return functional.cosine_similarity((rows - mean)[:, None], (tasks - mean)[None], dim=-1)

@@ -34,7 +34,7 @@ class Osf(Method):
     title = "OSF"
     paper = "Nayak et al., Sculpting subspaces: constrained full fine-tuning in LLMs for continual learning, 2025"
     notes = "Changes the backbone's own weights, which its snapshots therefore hold, and decomposes them at each task."
-    rate = 10.0  # the weak directions add little each
+    rate = 2.5  # the weak directions add little each; more of it and what they held is lost
 
     @dataclass(frozen=True)
     class Config(MethodConfig):

@@ -168,6 +168,34 @@ def test_a_choice_varies_with_the_row(name, trained, make_batch):
     assert not torch.allclose(*found, atol=1e-6)
 
 
+def test_modal_prompt_chooses_among_the_prompts_not_only_their_order(make_method, train, make_batch):
+    method = make_method("modal_prompt", chosen=1)
+    train(method, 0)
+    train(method, 1)
+    method.route(question(make_batch(50, rows=64)))
+    first = (method._shown == method.prompts[0].tokens).all((1, 2))
+    assert (first | (method._shown == method.prompts[1].tokens).all((1, 2))).all()
+    assert first.any()
+    assert not first.all()
+
+
+def test_modal_prompt_trains_among_the_prompts_that_it_is_asked_with(make_method, train, make_batch):
+    """The own one nearest to the row, the past ones most like the row before it, in training as at inference."""
+    method = make_method("modal_prompt", chosen=2)
+    for task in range(3):
+        train(method, task)
+    batch = question(make_batch(2050, rows=64))
+    own = method.prompts[2].tokens
+    method.route(batch)
+    asked = method._shown
+    with method.forward_context(batch):
+        method.model(**batch)
+    assert torch.equal(method._shown[:, -len(own) :], own.expand(64, -1, -1))
+    nearest = (asked[:, -len(own) :] == own).all((1, 2))
+    assert nearest.any()
+    assert torch.equal(asked[nearest], method._shown[nearest])
+
+
 def test_both_banks_of_smolora_choose_by_the_row_not_only_weigh(trained, make_batch):
     method = trained("smolora")
     features = method.features(question(make_batch(50, rows=64)))
