@@ -2,8 +2,8 @@
 
     loss + λ Σ_{i<t} Σ |A_i A_tᵀ| ;     at inference every slot adds its part, Σ_i B_i A_i x .
 
-Task t trains slot t alone. The sum runs over all pairs of ranks, and AdamW takes no notice of a gradient's size: where the
-penalty's exceeds that of the loss in most numbers, as it does at the paper's λ on narrow layers, A_t learns little else.
+Task t trains slot t alone. The sum runs over all pairs of ranks, and AdamW takes no notice of a gradient's size: where
+the penalty's exceeds that of the loss in most numbers, as at the paper's λ on narrow layers, A_t learns little else.
 
 Source: Wang et al., "Orthogonal subspace learning for language model continual learning", Findings of EMNLP 2023,
 Eqs. 7–8. Public code restores the first slot alone at inference; here all of them act.
