@@ -22,6 +22,8 @@ TOLERANCE = 0.02
 """Share by which trainable parameters may differ before a table says why."""
 TRAINING = ("optimizer", "precision", "warmup_ratio", "weight_decay", "clip", "task_order")
 """Settings of training that change a result: a table says where they differ."""
+SIZES = ("num_experts", "rank")
+"""Settings that a variant may be given and that say themselves why its budget is another."""
 REFERENCE = "moelora"
 """The method whose samples and batch the others are matched to; parameters are to those of its default size."""
 DRIFT = ("router_drift", "expert_drift", "js_divergence", "overlap", "flips", "representation_drift")
@@ -198,7 +200,8 @@ def _why(row: Row, reference: Row, reason: str) -> str:
         return "trains nothing"
     share = mine["trainable_parameters"] / mine["experts_parameters"] - 1
     if abs(share) > TOLERANCE:
-        said.append(f"{share:+.0%} trainable parameters ({reason or 'no reason is recorded'})")
+        own = ", ".join(f"{name} {row.given[name]}" for name in SIZES if name in row.given)
+        said.append(f"{share:+.0%} trainable parameters ({own or reason or 'no reason is recorded'})")
     for name in ("samples", "global_batch"):
         if mine[name] != theirs[name]:
             said.append(f"{name.replace('_', ' ')} {mine[name]:,} instead of {theirs[name]:,}")

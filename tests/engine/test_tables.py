@@ -100,6 +100,12 @@ def test_a_method_that_trains_nothing_has_no_rate(tmp_path):
     assert line.split(" | ")[8:11] == ["·", "0", "0"]
 
 
+def test_a_variant_of_another_size_says_so_itself(tmp_path):
+    wide = {**result("same", 0, [[0.6, None], [0.2, 0.8]], "rank=16", 1900), "given": {"rank": 16}, "budget_reason": ""}
+    text = markdown(make_tables([(tmp_path / "0", MOELORA[0]), (tmp_path / "1", wide)]))
+    assert "- same@rank=16: +90% trainable parameters (rank 16)." in text
+
+
 def test_captions_have_a_scale_of_their_own_and_stand_apart(tmp_path):
     found = result("lora", 0, [[0.6, None], [0.2, 7.5]])
     found["settings"]["tasks"][1]["scorer"] = "caption"
