@@ -194,7 +194,8 @@ def corners(store: Store, benchmark: str, method: str, variant: str = VARIANTS[0
         untouched = {value for run, value in zip(on["run"], on[name], strict=True) if name not in given[run]}
         table = table[table[name].isin([off, *(untouched or on[name])])]
     on = {mechanism: table[name] != off for mechanism, (name, off) in SWITCHES.items()}
-    return balanced(pd.DataFrame(on).join(table.drop(columns=names)), list(SWITCHES)).reset_index(drop=True)
+    found = balanced(pd.DataFrame(on).join(table.drop(columns=names)), list(SWITCHES))
+    return found.sort_values([*SWITCHES, "seed"], ignore_index=True)
 
 
 def missing_corners(table: pd.DataFrame) -> list[str]:
