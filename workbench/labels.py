@@ -19,7 +19,7 @@ class Named:
 
     Args:
         settings: by name, as `flat_settings` gives them; empty where they cannot be read.
-        given: how many of them were set by hand, as `own_settings` counts.
+        given: how many of them were set by hand, as `own_settings` names them.
     """
 
     benchmark: str
@@ -42,10 +42,10 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "tasks": tasks, "backbone": backbone, **content.get("train", {}), **content.get("method", {})}
 
 
-def own_settings(config: Mapping[str, Any]) -> int:
-    """How many settings a run was given beside its method, sizes, seed and weights."""
+def own_settings(config: Mapping[str, Any]) -> set[str]:
+    """Names of the settings that a run was given beside its method, sizes, seed and weights."""
     given = config["environment"].get("request", {}).get("settings", {})
-    return len(given.keys() - {"checkpoint"})
+    return set(given) - {"checkpoint"}
 
 
 def labels(runs: Sequence[Named]) -> list[str]:

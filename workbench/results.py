@@ -41,12 +41,14 @@ def ours(
 ) -> pd.DataFrame:
     """Final scores of plain runs: those of the runs folder, and where a method has none there, those kept.
 
+    Those of the folder are of one family, as `plain_runs` chooses it; those kept may be of another size.
+
     Args:
         methods: which; none for all that there are.
         variant: reading of the rules.
         kept: folder of results files; by default the project's.
     """
-    rows = [row for run in _plain(store, benchmark) for row in _rows("runs", run, variant)]
+    rows = [row for run in _plain(store, benchmark, methods) for row in _rows("runs", run, variant)]
     there = {row[1] for row in rows}
     for about in _kept(kept or manifests() / "results", benchmark):
         if about["method"] not in there and not about["tag"]:
@@ -55,12 +57,12 @@ def ours(
     return table[table["method"].isin(methods)] if methods else table
 
 
-def _plain(store: Store, benchmark: str) -> list[dict[str, Any]]:
-    """What finished plain runs found, one of each method and seed."""
+def _plain(store: Store, benchmark: str, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """What finished plain runs of one family found, the newest of each method and seed."""
     overview = store.overview()
     chosen = overview[(overview["benchmark"] == benchmark) & (overview["state"] == "finished")]
     best: dict[tuple[str, int], RunFolder] = {}
-    for folder in sorted(plain_runs(store, list(chosen["run"])).values(), key=rows_and_age):
+    for folder in sorted(plain_runs(store, list(chosen["run"]), methods).values(), key=rows_and_age):
         config = folder.config()
         best[config["method"], config["seed"]] = folder
     return [{"method": method, "seed": seed, "scores": run.scores()} for (method, seed), run in best.items()]

@@ -214,7 +214,7 @@ def _row(name: str, path: Path, variant: str, finished: int, _files: Hashable) -
         if (run.path / "scores.json").exists():
             summary = metrics.summarise(run.scores())
             row |= {metric: summary[metric].get(variant) for metric in metrics.NAMES}
-        row |= {"settings": flat_settings(config), "given": own_settings(config)}
+        row |= {"settings": flat_settings(config), "given": len(own_settings(config))}
     except SnapshotError as error:
         row |= {"state": "damaged", "problem": str(error)}
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from tests.notebooks.small import ENVIRONMENT, NOTEBOOKS, UNCOMPARED, names, parameters, train
+from tests.notebooks.small import ENVIRONMENT, NOTEBOOKS, UNCOMPARED, names, parameters, prepare
 from workbench.execute import execute
 
 
@@ -16,7 +16,7 @@ def main(chosen: list[str]) -> None:
     os.environ.update(ENVIRONMENT)
     with tempfile.TemporaryDirectory() as place:
         runs = Path(place) / "runs"
-        train(runs)
+        prepare(runs)
         for name in chosen:
             executed = Path(place) / f"{name}.ipynb"
             execute(str(NOTEBOOKS / f"{name}.ipynb"), str(executed), parameters(runs).get(name, {}))

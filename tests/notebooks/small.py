@@ -1,4 +1,4 @@
-"""The notebooks with small parameters, and the run they read."""
+"""The notebooks with small parameters, and the runs they read."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ from typing import Any
 import nbformat
 import papermill.iorw
 import papermill.parameterize
+
+from tests.workbench.variants import write_variants
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 ITEMS = {"train_items": 16, "test_items": 2}
@@ -29,9 +31,9 @@ def parameters(runs: Path) -> dict[str, dict[str, Any]]:
         "40_spectra": {"runs": str(runs)},
         "50_activation": {"runs": str(runs), **MEASURED},
         "60_tables": {"methods": ["same"], "runs": str(runs)},
-        "70_ablation": {"runs": str(runs)},
+        "70_ablation": {"runs": str(variants_beside(runs))},
         "80_format_drift": {"methods": ["same"], "runs": str(runs)},
-        "90_robustness": {"runs": str(runs)},
+        "90_robustness": {"methods": ["moelora", "same"], "runs": str(variants_beside(runs))},
         "95_beyond": {"method": "same", "runs": str(runs), "items": 8, "window": 4, "questions": 2},
         "99_explore": {"runs": str(runs)},
     }
@@ -42,8 +44,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def train(runs: Path) -> Path:
-    """Train the run that notebooks 20 to 50 read, through the command line."""
+def variants_beside(runs: Path) -> Path:
+    """Where the runs that differ in a setting are, which 70 and 90 read."""
+    return runs.parent / "variants"
+
+
+def prepare(runs: Path) -> Path:
+    """Make the runs that notebooks read: one trained through the command line, and variants with made-up scores."""
+    write_variants(variants_beside(runs))
     options = [word for name, value in ITEMS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     options += [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     chosen = ["--benchmark", "mini-coin", "--method", "same", "--runs", str(runs)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebooks.small import ENVIRONMENT, names, small_copy, train
+from tests.notebooks.small import ENVIRONMENT, names, prepare, small_copy
 
 CELL_TIMEOUT = "600"  # seconds; a loaded machine needs minutes to start a training
 
@@ -15,7 +15,7 @@ CELL_TIMEOUT = "600"  # seconds; a loaded machine needs minutes to start a train
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("notebooks") / "runs"
-    train(folder)
+    prepare(folder)
     return folder
 
 

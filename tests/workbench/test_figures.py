@@ -12,7 +12,8 @@ from tests.workbench.drawn import drawn_variants
 from workbench import figures
 from workbench.figures._style import DARK, OKABE_ITO, dress, marks
 from workbench.store import Store, at_layer, overlap
-from workbench.trials import plain
+from workbench.trials import cells, plain
+from workbench.trials import corners as corners_of
 
 DRAWABLE = {"bar", "heatmap", "scatter"}  # drawn alike by the plotly.js of notebooks and of Panel
 
@@ -143,6 +144,18 @@ def test_re_routings_are_drawn_by_what_routed_them(pictures: dict[str, go.Figure
     assert "interaction" in pictures["swap"].layout.xaxis.title.text
     places = {trace.name: list(trace.textposition) for trace in pictures["swap"].data}
     assert all({one, other} == {"top center", "bottom center"} for one, other in zip(*places.values(), strict=True))
+
+
+def test_axes_name_the_setting_and_what_the_metric_can_be(pictures: dict[str, go.Figure], variants: Path) -> None:
+    layout = pictures["sensitivity"].layout
+    assert [layout[axis].title.text for axis in ("xaxis", "xaxis2")] == ["μ, damping<br>(mean eigenvalues)", "gain"]
+    assert layout.yaxis.title.text == "last (mean score; 1: all right)"
+    corners = corners_of(Store(variants), "mini-coin", "same")
+    lost = figures.factorial_corners(cells(corners.assign(bwt=-0.5), "bwt"), "bwt").layout.xaxis
+    assert lost.title.text == "bwt (difference of scores, −1 to 1)"
+    assert lost.range[0] < -0.5
+    assert lost.range[1] == 0
+    assert pictures["rerouting_curve"].layout.yaxis.title.text == "score (1: all right)"
 
 
 def test_experts_that_would_rest_are_marked_and_counted(pictures: dict[str, go.Figure]) -> None:

@@ -3,11 +3,12 @@
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from same.errors import InputError
 from tests.workbench.variants import BASE, BOTH, DEFAULTS, WORTH, corner_score, write_variant
-from workbench import trials
+from workbench import results, trials
 from workbench.store import Store
 
 
@@ -18,8 +19,9 @@ def store(variants: Path) -> Store:
 
 def test_runs_that_differ_in_what_is_named_and_the_seed_come_together(store: Store) -> None:
     table = trials.trials(store, "mini-coin", "same", ["damping"])
-    assert sorted(table["damping"]) == [0.1, 1.0, 10.0]
-    assert sorted(trials.trials(store, "mini-coin", "same", ["task_order"])["task_order"]) == [0, 1, 2]
+    assert sorted(table["damping"]) == [0.1, 1.0, 1.0, 10.0]
+    assert sorted(table["seed"]) == [0, 0, 0, 1]
+    assert sorted(trials.trials(store, "mini-coin", "same", ["task_order"])["task_order"]) == [0, 0, 1, 2]
     assert sorted(trials.trials(store, "mini-coin", "moelora", [])["seed"]) == [0, 1, 2]
     assert trials.trials(store, "mini-coin", "moelora", [], fixed={"train_items": 1}).empty
     assert trials.trials(store, "mini-ucit", "same", ["damping"]).empty
@@ -43,6 +45,31 @@ def test_effects_are_differences_of_means_of_corners(store: Store) -> None:
     assert found["routing × activation"] == pytest.approx(0, abs=1e-12)
     mean = trials.cells(corners, "last")["mean"].mean()
     assert mean + found.sum() / 2 == pytest.approx(corner_score((True, True, True)))
+
+
+def test_a_corner_is_off_or_as_the_method_has_it_and_of_a_seed_that_all_corners_have(store: Store) -> None:
+    corners = trials.corners(store, "mini-coin", "same")
+    assert list(corners["seed"]) == [0] * 8
+    everything = corners[corners[list(trials.SWITCHES)].all(axis=1)]
+    assert everything["last"].item() == pytest.approx(corner_score((True, True, True)))
+    given = [trials.own_settings(store.folder(run).config()) for run in corners["run"]]
+    assert set().union(*given) == {name for name, _ in trials.SWITCHES.values()}
+
+
+def test_a_switch_that_all_runs_were_given_is_on_where_it_is_not_off(tmp_path: Path) -> None:
+    for curvature in ("AB", "none"):
+        for own in ({}, {"gain": "none"}):
+            write_variant(tmp_path, "same", {"curvature_on": curvature, **own})
+    corners = trials.corners(Store(tmp_path), "mini-coin", "same")
+    assert sorted(corners["curvature"]) == [False, False, True, True]
+
+
+def test_seeds_that_not_every_cell_has_are_left_out() -> None:
+    rows = [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2), ("c", 2)]
+    table = pd.DataFrame(rows, columns=["cell", "seed"])
+    kept = trials.balanced(table, ["cell"])
+    assert list(kept.itertuples(index=False, name=None)) == rows[:4]
+    assert trials.balanced(table.iloc[:0], ["cell"]).empty
 
 
 def test_the_papers_column_adds_one_after_the_other(store: Store) -> None:
@@ -93,11 +120,48 @@ def test_a_method_without_settings_leaves_those_with_a_tuned_rate_plain(tmp_path
     assert store.folder(names[2]).config()["settings"]["method"]["gain"] == "inverse"
 
 
+def test_runs_of_a_chain_stand_together_whatever_another_left_beside_them(tmp_path: Path) -> None:
+    rated = {"learning_rate": 0.008}
+    for method in ("zero_shot", "lora", "moelora", "same"):
+        write_variant(tmp_path, method, rated if method != "zero_shot" else {})
+    write_variant(tmp_path, "same", {**rated, "gain": "none"})
+    for method in ("moelora", "same"):
+        write_variant(tmp_path, method, {}, train_items=1600)
+    store = Store(tmp_path)
+    for methods in (["zero_shot", "lora", "same"], ["moelora", "same"], ["same"]):
+        assert {rows_of(store, run) for run in trials.plain(store, "mini-coin", methods)} == {64}
+    assert set(trials.trials(store, "mini-coin", "same", ["gain"])["gain"]) == {"none", "inverse"}
+    table = results.ours(store, "mini-coin")
+    assert set(table.loc[table["source"] == "runs", "method"]) == {"zero_shot", "lora", "moelora", "same"}
+    write_variant(tmp_path, "same_plus", {}, train_items=1600)
+    names = trials.plain(store, "mini-coin", ["moelora", "same", "same_plus"])
+    assert {rows_of(store, run) for run in names} == {1600}, "the family that has all of them"
+    with pytest.raises(InputError, match="plain run of same_plus on mini-coin with seed 0"):
+        trials.plain(store, "mini-coin", ["lora", "same_plus"])
+
+
+def test_a_run_that_was_interrupted_is_taken_where_none_is_finished(tmp_path: Path) -> None:
+    write_variant(tmp_path, "same", {})
+    stopped = write_variant(tmp_path, "same", {}, train_items=1600)
+    write_variant(tmp_path, "lora", {}, train_items=1600)
+    stopped.append_event("interrupted")
+    store = Store(tmp_path)
+    assert rows_of(store, trials.plain(store, "mini-coin", ["same"])[0]) == 64
+    assert trials.plain(store, "mini-coin", ["lora", "same"])[1] == store.name(stopped.path)
+
+
+def rows_of(store: Store, run: str) -> int:
+    return int(store.folder(run).config()["settings"]["train_items"])
+
+
 def test_points_and_settings_are_shown_where_there_are_several(store: Store) -> None:
     seeds = trials.points(store, "mini-coin", ["moelora", "same"], "last", "seed")
-    assert list(seeds["label"]) == ["moelora"] * 3
-    assert list(seeds["value"]) == pytest.approx([BASE] * 3)
+    assert list(seeds["label"]) == ["moelora"] * 3 + ["same"] * 2
+    full = corner_score((True, True, True))
+    assert sorted(seeds["value"]) == pytest.approx([BASE] * 3 + [full - 0.2, full])
     orders = trials.points(store, "mini-coin", ["same"], "last", "task_order")
     assert sorted(orders["about"]) == ["task_order 0", "task_order 1", "task_order 2"]
-    varied = trials.varied(store, "mini-coin", "same", ["damping", "rank"], "last")
+    varied = trials.varied(store, "mini-coin", "same", ["damping", "output_damping"], "last")
     assert set(varied["setting"]) == {"damping"}
+    assert list(varied["seeds"]) == [1, 1, 1]
+    assert list(varied["mean"]) == pytest.approx([full - 0.001, full, full - 0.1])

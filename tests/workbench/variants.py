@@ -21,11 +21,14 @@ WORTH = {"gain": 0.2, "curvature_on": 0.1, "freeze_threshold": -0.05}
 """What each mechanism adds to the last score; the first two together 0.08 more."""
 BOTH = 0.08
 BASE = 0.3
+BETWEEN = ({"freeze_threshold": -0.5}, {"freeze_threshold": 0.5}, {"curvature_on": "AB"})
+"""Mechanisms that are neither off nor as the method has them: no corner of the ablation."""
+OTHERS = (("energy_threshold", 0.8), ("num_experts", 4), ("rank", 16))
 ITEMS = 4
 
 
 def write_variants(runs: Path) -> list[RunFolder]:
-    """Of `same` the corners of the ablation, other orders and other values of a setting; of moelora three seeds."""
+    """Of `same` corners of the ablation, orders, values of settings, a seed of one corner; of moelora three seeds."""
     made = [write_variant(runs, "moelora", {}, last=BASE)]
     made += [write_variant(runs, "moelora", {}, seed=seed, last=BASE) for seed in (1, 2)]
     for corner in itertools.product([False, True], repeat=len(ON)):
@@ -33,6 +36,9 @@ def write_variants(runs: Path) -> list[RunFolder]:
         made.append(write_variant(runs, "same", own, last=corner_score(corner)))
     full = corner_score((True, True, True))
     made += [write_variant(runs, "same", {"damping": value}, last=full - 0.01 * value) for value in (0.1, 10.0)]
+    made += [write_variant(runs, "same", own, last=full / 2) for own in BETWEEN]
+    made += [write_variant(runs, "same", {name: value}, last=full - 0.03) for name, value in OTHERS]
+    made.append(write_variant(runs, "same", {}, seed=1, last=full - 0.2))
     made += [write_variant(runs, "same", {"task_order": order}, last=full - 0.02 * order) for order in (1, 2)]
     return made
 
@@ -43,7 +49,13 @@ def corner_score(corner: tuple[bool, ...]) -> float:
 
 
 def write_variant(
-    runs: Path, method: str, own: Mapping[str, Any], seed: int = 0, last: float = 0.5, benchmark: str = "mini-coin"
+    runs: Path,
+    method: str,
+    own: Mapping[str, Any],
+    seed: int = 0,
+    last: float = 0.5,
+    benchmark: str = "mini-coin",
+    train_items: int = 64,
 ) -> RunFolder:
     """One finished run whose last row is the same score on every task, and whose old answers lose their case."""
     given = {name: value for name, value in own.items() if name != "task_order"}
@@ -56,10 +68,11 @@ def write_variant(
         "train": {"task_order": order, "epochs": 1},
         "backbone": {"name": "tiny"},
         "seed": seed,
-        "train_items": 64,
+        "train_items": train_items,
         "test_items": ITEMS,
     }
-    request = {"benchmark": benchmark, "method": method, "seed": seed, "settings": dict(own), "train_items": 64}
+    request = {"benchmark": benchmark, "method": method, "seed": seed, "settings": dict(own)}
+    request["train_items"] = train_items
     run = RunFolder.create(runs, benchmark, method, seed, settings, {"request": request})
     run.append_event("start")
     scores: dict[str, list[list[float | None]]] = {name: [] for name in READINGS}

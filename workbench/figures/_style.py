@@ -159,6 +159,12 @@ def having(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.dropna(subset=column) if column in table else table.iloc[:0]
 
 
+def measure(metric: str) -> str:
+    """An axis title: the name of a metric, what it is and what it can be."""
+    apart = metric in ("bwt", "bwt_over_t", "fwt", "forgetting")
+    return f"{metric} ({'difference of scores, −1 to 1' if apart else 'mean score; 1: all right'})"
+
+
 def groups(table: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each name in a column, in the order the names first appear."""
     for name, part in table.groupby(column, sort=False):

@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, empty, groups, layout, subplots
+from workbench.figures._style import OKABE_ITO, PATTERNS, empty, groups, layout, measure, subplots
 
-_NOTHING = "No runs with the mechanisms on and off to compare: train the corners with the chain mini."
+_NOTHING = "No runs with the mechanisms on and off to compare: train the corners with a chain's `ablate` steps."
 ORDERS = {1: "main effect", 2: "interaction of two", 3: "interaction of three"}
 
 
@@ -19,6 +19,7 @@ def factorial_corners(cells: pd.DataFrame, metric: str, title: str = "Each mecha
     """
     if cells.empty:
         return empty(_NOTHING)
+    over = cells["std"].fillna(0)
     bar = go.Bar(
         x=cells["mean"],
         y=cells["corner"],
@@ -32,10 +33,20 @@ def factorial_corners(cells: pd.DataFrame, metric: str, title: str = "Each mecha
         hovertemplate=f"%{{y}}<br>{metric} %{{x:.4f}}<br>seeds %{{customdata}}<extra></extra>",
     )
     axes = {
-        "xaxis": {"title": {"text": f"{metric} (score, 0–1)"}, "rangemode": "tozero"},
+        "xaxis": {
+            "title": {"text": measure(metric)},
+            "range": _range(pd.concat([cells["mean"] - over, cells["mean"] + over])),
+        },
         "yaxis": {"title": {"text": "mechanisms on"}, "autorange": "reversed", "automargin": True},
     }
     return go.Figure(bar, layout(title, 150 + 34 * len(cells), **axes))
+
+
+def _range(values: pd.Series) -> list[float]:
+    """From 0 to the longest bar on each side, with room for the number at its end."""
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    room = 0.15 * (high - low or 1)
+    return [low - room if low else 0.0, high + room if high or not low else 0.0]
 
 
 def factorial_effects(effects: pd.DataFrame, metric: str, title: str = "Main effects and interactions") -> go.Figure:
@@ -65,13 +76,11 @@ def factorial_effects(effects: pd.DataFrame, metric: str, title: str = "Main eff
         )
         for order, part in groups(effects, "order")
     ]
-    low, high = min(0.0, float(effects["value"].min())), max(0.0, float(effects["value"].max()))
-    room = 0.15 * (high - low or 1)
     axes = {
         "xaxis": {
-            "title": {"text": f"change of {metric} (difference of scores)"},
+            "title": {"text": f"change of {metric} when switched on (difference of scores)"},
             "zeroline": True,
-            "range": [low - room, high + room],
+            "range": _range(effects["value"]),
         },
         "yaxis": {"title": {"text": "effect"}, "autorange": "reversed", "automargin": True},
         "showlegend": True,

@@ -51,7 +51,7 @@ def rerouting_curve(table: pd.DataFrame, title: str = "Frozen experts of each ve
     figure.update_layout(layout(title, 560, showlegend=True), overwrite=True)
     figure.update_xaxes(task_ticks(int(table["experts"].max()) + 1))
     figure.update_xaxes(title={"text": "experts' version: after training task"}, row=2)
-    figure.update_yaxes(title={"text": "score"}, rangemode="tozero", row=1)
+    figure.update_yaxes(title={"text": "score (1: all right)"}, rangemode="tozero", row=1)
     figure.update_yaxes(title={"text": "routing entropy (bits)"}, rangemode="tozero", row=2)
     return figure
 
@@ -98,7 +98,7 @@ def rerouting_controls(table: pd.DataFrame, title: str = "What routing is worth 
     top = max(float(table["score"].max()) * 1.18, 0.05)
     axes: dict[str, Any] = {
         "xaxis": {"title": {"text": "routed by (above each bar: mean routing entropy, bits)"}, "showgrid": False},
-        "yaxis": {"title": {"text": "score"}, "range": [0, top]},
+        "yaxis": {"title": {"text": "score (1: all right)"}, "range": [0, top]},
         "showlegend": True,
     }
     return go.Figure(bars, layout(title, 400, barmode="group", **axes))
@@ -129,7 +129,7 @@ def swap(
     room = 0.15 * (high - low) + 0.02
     axes: dict[str, Any] = {
         "xaxis": {"title": {"text": f"experts  (late minus early: {said})"}, "range": [-0.4, 1.4], "showgrid": False},
-        "yaxis": {"title": {"text": "score"}, "range": [low - room, high + room]},
+        "yaxis": {"title": {"text": "score (1: all right)"}, "range": [low - room, high + room]},
         "showlegend": True,
     }
     return go.Figure(lines, layout(title, 400, **axes))

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures._style import empty, groups, layout, mark, marks, subplots
+from workbench.figures._style import empty, groups, layout, mark, marks, measure, subplots
+
+SYMBOLS = {
+    "energy_threshold": "δ, energy threshold",
+    "damping": "μ, damping<br>(mean eigenvalues)",
+    "freeze_threshold": "τ, freeze threshold<br>(score)",
+    "num_experts": "number of experts",
+    "rank": "rank of an expert",
+}
+"""What an axis calls a setting, where its name alone does not say what it is."""
 
 
 def spread(points: pd.DataFrame, metric: str, across: str, order: Sequence[str] = (), title: str = "") -> go.Figure:
@@ -19,7 +28,7 @@ def spread(points: pd.DataFrame, metric: str, across: str, order: Sequence[str] 
         title: said above the picture.
     """
     if points.empty:
-        return empty(f"No runs that differ in {across}: train some with the chain mini.")
+        return empty(f"No runs that differ in {across}: train some with 10_train or a chain.")
     style = marks([*order, *points["label"]])
     traces = []
     for label, part in groups(points, "label"):
@@ -42,7 +51,7 @@ def spread(points: pd.DataFrame, metric: str, across: str, order: Sequence[str] 
         hover = f"{label}<br>mean of {len(part)}: %{{x:.3f}}<extra></extra>"
         traces.append(go.Scatter(x=[mean], y=[label], mode="markers", marker=bar, hovertemplate=hover))
     axes = {
-        "xaxis": {"title": {"text": f"{metric} (score, or a difference of scores); tick: mean"}},
+        "xaxis": {"title": {"text": f"{measure(metric)}; tick: mean"}},
         "yaxis": {"title": {"text": "method"}, "automargin": True, "autorange": "reversed", "type": "category"},
         "showlegend": False,
     }
@@ -58,9 +67,9 @@ def sensitivity(varied: pd.DataFrame, metric: str, title: str = "Sensitivity to 
         title: said above the picture.
     """
     if varied.empty:
-        return empty("No runs that differ in one setting alone: train some with the chain mini.")
+        return empty("No runs that differ in one setting alone: train some with a chain's `vary` steps.")
     names = list(dict.fromkeys(varied["setting"]))
-    figure = subplots(rows=1, cols=len(names), shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.03)
+    figure = subplots(rows=1, cols=len(names), shared_yaxes=True, horizontal_spacing=0.03)
     for column, (name, rows) in enumerate(groups(varied, "setting"), start=1):
         numbers = pd.to_numeric(rows["value"], errors="coerce")
         part = rows.loc[numbers.sort_values().index] if numbers.notna().all() else rows
@@ -76,7 +85,8 @@ def sensitivity(varied: pd.DataFrame, metric: str, title: str = "Sensitivity to 
             hovertemplate=f"{name} = %{{x}}<br>{metric} %{{y:.4f}}<extra></extra>",
         )
         figure.add_trace(line, 1, column)
+        figure.update_xaxes(title={"text": SYMBOLS.get(name, name)}, row=1, col=column)
     figure.update_layout(layout(title, 340), overwrite=True)
-    figure.update_xaxes(type="category", title={"text": "value"})
-    figure.update_yaxes(title={"text": f"{metric} (score)"}, col=1)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(title={"text": measure(metric)}, col=1)
     return figure
