@@ -19,12 +19,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from same.errors import InputError, RunFailed, SnapshotError
+from same.errors import InputError, RunFailed
 from same.registry import choose
-from same.runs import RunFolder, runs_in
+from same.runs import runs_in
 from workbench.fleet import train_on
 from workbench.plan import Chain, Step, load_chain
 from workbench.report import mark_old, write_report
+from workbench.trained import made, trains
 
 POLL_SECONDS = 0.5
 SAY_EVERY = 30.0  # seconds between two lines about a running step where the output is not a terminal
@@ -38,6 +39,7 @@ class Running:
     step: Step
     process: "subprocess.Popen[str]"
     errors: Path
+    fingerprint: str  # of what it was started with: what changes meanwhile it may not have read
     started: float = field(default_factory=time.monotonic)
     cell: str = "starting"
     said: float = 0.0
@@ -65,9 +67,7 @@ def reproduce(
         RunFailed: a notebook failed; its copy is kept with the error.
     """
     chain = load_chain(name, runs)
-    record = Record(runs / "reports" / chain.name, chain)
-    if begin is not None:
-        record.begin_at(begin)
+    record = Record(runs / "reports" / chain.name, chain, begin)
     console = Console(stderr=False, highlight=False, soft_wrap=True)
     if dry_run:
         would: set[str] = set()
@@ -101,18 +101,29 @@ def _now() -> str:
 class Record:
     """What of a chain has been done: chain.json in the report's folder, replaced in one step."""
 
-    def __init__(self, folder: Path, chain: Chain):
-        self.folder, self.chain = folder, chain
+    def __init__(self, folder: Path, chain: Chain, begin: str | None = None):
+        self.folder, self.chain, self.begin = folder, chain, begin
         self.runs = folder.parent.parent
         self.file = folder / "chain.json"
         self.fingerprints = chain.fingerprints()
         self.kept: set[str] = set()
+        self.done: dict[str, dict[str, Any]] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Take up what the file says now; one that is missing or damaged says nothing.
+
+        Raises:
+            InputError: the chain cannot begin where it should.
+        """
         try:
-            self.done: dict[str, dict[str, Any]] = json.loads(self.file.read_text(encoding="utf-8"))["done"]
+            self.done = dict(json.loads(self.file.read_text(encoding="utf-8"))["done"])
         except (OSError, ValueError, KeyError, TypeError):
             self.done = {}
+        if self.begin is not None:
+            self._begin_at(self.begin)
 
-    def begin_at(self, notebook: str) -> None:
+    def _begin_at(self, notebook: str) -> None:
         """Let the steps of a notebook and all listed after them run again, and take those before as they are.
 
         Raises:
@@ -134,7 +145,7 @@ class Record:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, no other process runs this chain on this folder of runs.
+        """Inside, no other process runs this chain on this folder of runs; what one has done until now is taken up.
 
         Raises:
             InputError: one does, or the folder cannot be written to.
@@ -150,6 +161,7 @@ class Record:
         except OSError as error:
             raise InputError(f"--runs must be a folder that can be written to; {error}. Give another.") from None
         try:
+            self.read()
             yield
         finally:
             lock.release()
@@ -163,13 +175,14 @@ class Record:
         entry = self.done.get(step.name)
         if entry is None or not self.copy(step).is_file():
             return False
-        made = step.makes is None or any(self.runs.glob(step.makes))
+        if not made(step, self.runs):
+            return False
         if step.name in self.kept:
-            return made
+            return True
         late = [need for need in step.needs if self.done.get(need, {}).get("time", "") > entry["time"]]
-        return made and not late and entry["fingerprint"] == self._fingerprint(step)
+        return not late and entry["fingerprint"] == self.fingerprint(step)
 
-    def _fingerprint(self, step: Step) -> str:
+    def fingerprint(self, step: Step) -> str:
         """Of what the chain says of a step, and of the files that it reads as they are now."""
         digest = hashlib.sha256(self.fingerprints[step.name].encode())
         for file in sorted(file for pattern in step.reads for file in self.runs.glob(pattern)):
@@ -182,9 +195,9 @@ class Record:
         self.done.pop(step.name, None)
         self._write()
 
-    def note(self, step: Step, seconds: float) -> None:
-        """A step is done."""
-        entry = {"fingerprint": self._fingerprint(step), "seconds": round(seconds, 1)}
+    def note(self, step: Step, fingerprint: str, seconds: float) -> None:
+        """A step is done that was started with that fingerprint."""
+        entry = {"fingerprint": fingerprint, "seconds": round(seconds, 1)}
         self.done[step.name] = {**entry, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         self._write()
 
@@ -237,11 +250,11 @@ class Conductor:
                 self._say(f"{step.name}: unchanged, skipped")
                 continue
             self.record.forget(step)
-            self.running.append(self._launch(step))
+            self.running.append(self._launch(step, self.record.fingerprint(step)))
             if not self.console.is_terminal:
                 self._say(f"{step.name}: started")
 
-    def _launch(self, step: Step) -> Running:
+    def _launch(self, step: Step, fingerprint: str) -> Running:
         output = self.record.copy(step)
         request = {"notebook": str(step.notebook), "output": str(output), "parameters": dict(step.parameters)}
         threads = max(1, (os.cpu_count() or 1) // self.chain.jobs)
@@ -259,7 +272,7 @@ class Conductor:
                 text=True,
                 start_new_session=True,  # Ctrl-C reaches it once, from here
             )
-        running = Running(step, process, errors)
+        running = Running(step, process, errors, fingerprint)
         threading.Thread(target=running.listen, daemon=True).start()
         return running
 
@@ -275,7 +288,7 @@ class Conductor:
             )
             return
         ended.errors.unlink(missing_ok=True)
-        self.record.note(ended.step, seconds)
+        self.record.note(ended.step, ended.fingerprint, seconds)
         self.finished += 1
         order.done(ended.step.name)
         self._say(f"{ended.step.name}: done in {_clock(seconds)}")
@@ -296,7 +309,7 @@ class Conductor:
 
     def _training(self, step: Step) -> str:
         """The newest word of the run that a step trains, if it trains one."""
-        folders = [run for run in runs_in(self.runs) if _trains(step, run)]
+        folders = [run for run in runs_in(self.runs) if trains(step, run)]
         times = {run.events_path.stat().st_mtime: run for run in folders if run.events_path.exists()}
         if not times or time.time() - max(times) > 2 * SAY_EVERY:
             return ""
@@ -318,23 +331,6 @@ class Conductor:
             except subprocess.TimeoutExpired:
                 run.process.kill()
         self.running.clear()
-
-
-def _trains(step: Step, run: RunFolder) -> bool:
-    """Whether a run is the one that a step trains, as far as its request says."""
-    given = {**step.defaults, **step.parameters}
-    names = [str(given.get(name, "?*")) for name in ("benchmark", "method", "seed")]
-    if "method" not in given or not run.path.match("{}/{}/{}-*".format(*names)):
-        return False
-    try:
-        request = run.config()["environment"].get("request", {})
-    except SnapshotError:  # it is being made
-        return False
-    asked = {name: request.get(name) for name in ("settings", "train_items", "test_items") if given.get(name)}
-    asked.setdefault("settings", request.get("settings", {}))
-    added = {"checkpoint", *(["learning_rate"] if given.get("tuned") else [])} - (given.get("settings") or {}).keys()
-    beside = {name: value for name, value in asked["settings"].items() if name not in added}
-    return all({**asked, "settings": beside}[name] == (given.get(name) or {}) for name in asked)
 
 
 def _wait(process: "subprocess.Popen[str]") -> None:

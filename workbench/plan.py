@@ -8,11 +8,13 @@ steps:
     notebook: 10_train
     matrix: {method: [moelora, same]}    # one step for each combination
     parameters: {train_items: 640}       # for this step; must be declared by its notebook
-    makes: mini-coin/{method}/{seed}-*/scores.json   # below the runs folder; absent: the step runs again
+    makes: mini-coin/{method}/{seed}-*/scores.json   # below the runs folder; absent, or of other runs than the step's
+                                     # own (workbench.trained): the step runs again
   drift:
     notebook: 20_router_drift
     needs: [train]
     reads: ["mini-coin/*/*/scores.json"]   # below the runs folder; changed since: the step runs again
+    kept: true                       # it also reads the results kept with the project
 
 `matrix: {method: all}` stands for every method that there is.
 """
@@ -45,7 +47,7 @@ if not NOTEBOOKS.is_dir():  # beside the packages in a checkout, inside this one
 RUNS = "runs"
 T = TypeVar("T")
 CHAIN_KEYS = ("title", "jobs", "parameters", "steps")
-STEP_KEYS = ("notebook", "matrix", "parameters", "needs", "makes", "reads")
+STEP_KEYS = ("notebook", "matrix", "parameters", "needs", "makes", "reads", "kept")
 EVERY = "all"
 KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -67,6 +69,8 @@ class Step:
         makes, reads: patterns of paths below the runs folder.
         copy: file name of its executed copy.
         defaults: what the notebook itself gives the parameters that it declares.
+        kept: whether it reads the results kept with the project.
+        group: what the chain calls it and the others of its matrix.
     """
 
     name: str
@@ -77,6 +81,8 @@ class Step:
     copy: str
     reads: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    kept: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,11 @@ class Chain:
 
     def fingerprints(self) -> dict[str, str]:
         """What each step's outcome depends on: its notebook, its parameters, what the packages hold, earlier steps."""
-        code = _content_digest()
+        code, kept = content_digest(), _digest(_kept_results())
         found: dict[str, str] = {}
         for step in self.steps:
             parts = [_notebook_code(step.notebook), dict(step.parameters), code, [found[need] for need in step.needs]]
+            parts += [kept] if step.kept else []
             found[step.name] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return found
 
@@ -149,7 +156,8 @@ def _steps(content: Mapping[str, Any], file: Path, runs: Path) -> list[Step]:
             known = {**defaults, **given}
             reads = [_below(pattern, known, "reads", place) for pattern in _entry(about, "reads", list, place)]
             makes = _below(about["makes"], known, "makes", place) if "makes" in about else None
-            steps.append(Step(f"{key}{suffix}", notebook, given, needs, makes, copy, tuple(reads), defaults))
+            step = Step(f"{key}{suffix}", notebook, given, needs, makes, copy, tuple(reads), defaults)
+            steps.append(replace(step, kept=_entry(about, "kept", bool, place), group=key))
     unused = sorted(shared.keys() - used)
     if unused:
         raise InputError(
@@ -166,7 +174,7 @@ def _entry(about: Mapping[str, Any], key: str, kind: type[T], place: object) -> 
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        form = "a list ([a, b])" if kind is list else "entries (name: value)"
+        form = {list: "a list ([a, b])", bool: "true or false"}.get(kind, "entries (name: value)")
         raise InputError(f"{place}: {key} must hold {form}; got {value!r}. Write it so, or leave it out.")
     return value
 
@@ -294,16 +302,26 @@ def _notebook_code(notebook: Path) -> list[Any]:
     return [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells]
 
 
-def _content_digest() -> str:
+def content_digest() -> str:
     """Of all code, weights and manifests: other weights or another manifest give other results, as other code does.
 
-    Of the results kept beside the manifests the chosen settings count alone: runs are trained with them.
+    Of the results kept beside the manifests the chosen settings count alone: runs are trained with them. The others
+    count for the steps that read them.
     """
-    digest, results = hashlib.sha256(same.__version__.encode()), ROOT / "data_manifests" / "results"
-    kept = set(results.glob("*/*.json")) - set(results.glob("*/tuning.json"))
-    for folder in ("same", "workbench", "data_manifests"):
-        for file in sorted((ROOT / folder).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts and file not in kept:
-                digest.update(file.relative_to(ROOT).as_posix().encode())
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    kept = set(_kept_results())
+    files = [file for folder in ("same", "workbench", "data_manifests") for file in sorted((ROOT / folder).rglob("*"))]
+    return _digest(file for file in files if "__pycache__" not in file.parts and file not in kept)
+
+
+def _kept_results() -> list[Path]:
+    results = ROOT / "data_manifests" / "results"
+    return sorted(set(results.glob("*/*.json")) - set(results.glob("*/tuning.json")))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(same.__version__.encode())
+    for file in files:
+        if file.is_file():
+            digest.update(file.relative_to(ROOT).as_posix().encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

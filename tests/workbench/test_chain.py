@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
@@ -17,10 +18,12 @@ from same import registry
 from same.engine.results import MANIFESTS
 from same.errors import InputError, RunFailed
 from same.runs import runs_in
+from tests.workbench.variants import write_variant
 from workbench import plan
-from workbench.chain import _trains, reproduce
+from workbench.chain import Record, reproduce
 from workbench.fleet import grids, train_on
 from workbench.plan import load_chain
+from workbench.trained import made, run_of, trains
 
 
 def notebook(folder: Path, name: str, parameters: str | None, *cells: str) -> None:
@@ -70,6 +73,26 @@ def test_the_chains_that_are_shipped_can_be_run(name: str, tmp_path: Path) -> No
         assert step.makes is not None or "train" not in step.notebook.stem
 
 
+@pytest.mark.parametrize("name", ["full", "mini", "mini-all", "quick"])
+def test_what_a_shipped_step_reads_is_named_and_made_before_it(name: str, tmp_path: Path) -> None:
+    steps = load_chain(name, tmp_path).steps
+    for step in steps:
+        assert step.reads or step.makes or step.notebook.stem == "00_quickstart"
+        assert step.kept == (step.notebook.stem == "60_tables")
+        folders = [pattern.split("/")[0] for pattern in step.reads]
+        made_there = {
+            one.name for one in steps for folder in folders if one.makes and fnmatch(one.makes.split("/")[0], folder)
+        }
+        assert made_there - set(step.needs) == set()
+
+
+def test_mini_draws_each_figure_of_finished_runs_for_every_benchmark(tmp_path: Path) -> None:
+    steps = load_chain("mini", tmp_path).steps
+    for name in ("20_router_drift", "40_spectra", "50_activation", "80_format_drift", "95_beyond"):
+        drawn = [step.parameters["benchmark"] for step in steps if step.notebook.stem == name]
+        assert drawn == ["mini-coin", "mini-ucit", "mini-trigap"]
+
+
 def test_full_is_mini_with_other_parameters(tmp_path: Path) -> None:
     def outline(name: str) -> list[tuple[str, tuple[str, ...]]]:
         return [(step.notebook.stem, tuple(step.needs)) for step in load_chain(name, tmp_path).steps]
@@ -99,6 +122,7 @@ def test_all_methods_stand_for_every_file_of_the_package(books: Path) -> None:
         ({"steps": {"s": {"notebook": "one", "makes": "/tmp/x"}}}, ["makes", "/tmp/x", "below"]),
         ({"steps": {"s": {"notebook": "one", "reads": ["../x"]}}}, ["reads", "../x", "below"]),
         ({"steps": {"s": {"notebook": "one", "reads": "x"}}}, ["reads", "list", "'x'"]),
+        ({"steps": {"s": {"notebook": "one", "kept": "yes"}}}, ["kept", "true or false", "'yes'"]),
         ({"steps": {"s": {"notebook": "one"}, "t": {"notebook": "two", "needs": "s"}}}, ["needs", "list", "'s'"]),
         ({"steps": {"s": {"notebook": "one", "matrix": {"word": ["a b", "a/b"]}}}}, ["s-a_b", "name of its own"]),
         ({"steps": {"s": {"notebook": "torn"}}}, ["torn.ipynb", "must be a notebook"]),
@@ -130,13 +154,16 @@ def test_other_weights_or_manifests_make_other_fingerprints(books: Path, monkeyp
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")
     monkeypatch.setattr(plan, "ROOT", place)
-    steps = load_chain(chain(books, steps={"s": {"notebook": "one"}}), books / "runs")
-    found = [steps.fingerprints()["s"]]
+    given = {"s": {"notebook": "one"}, "tables": {"notebook": "one", "kept": True}}
+    steps = load_chain(chain(books, steps=given), books / "runs")
+    found = [steps.fingerprints()]
     for file in files:
         file.write_text("2")
-        found.append(steps.fingerprints()["s"])
-    assert found[3] == found[4], "one more result changes no other run"
-    assert len(set(found)) == 4
+        found.append(steps.fingerprints())
+    plain = [one["s"] for one in found]
+    assert plain[3] == plain[4], "one more result changes no other run"
+    assert len(set(plain)) == 4
+    assert len({one["tables"] for one in found}) == 5, "a step that reads the kept results sees every one"
 
 
 def test_a_dry_run_writes_nothing(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,6 +235,33 @@ def test_what_a_step_reads_and_what_it_needs_make_it_run_again(books: Path) -> N
     (books / "runs" / "reports" / "demo" / "one.ipynb").unlink()
     reproduce(file, books / "runs")
     assert log(books) == ["one", "two", "two", "one", "two"]
+
+
+@pytest.mark.slow
+def test_what_changed_while_a_step_ran_is_not_taken_as_read(books: Path) -> None:
+    notebook(books, "late", "word: str = 'x'", "from pathlib import Path\nPath('runs/mini-x/one.json').write_text('2')")
+    read = books / "runs" / "mini-x" / "one.json"
+    read.parent.mkdir(parents=True)
+    read.write_text("1")
+    name = chain(books, steps={"a": {"notebook": "late", "reads": ["mini-x/*.json"]}})
+    reproduce(name, books / "runs")
+    found = load_chain(name, books / "runs")
+    record = Record(books / "runs" / "reports" / "demo", found)
+    assert not record.holds(found.steps[0]), "it was started when the file held another text"
+    read.write_text("1")
+    assert record.holds(found.steps[0])
+
+
+def test_what_another_process_did_until_the_lock_is_ours_is_taken_up(books: Path) -> None:
+    found = load_chain(chain(books, steps={"a": {"notebook": "one"}, "b": {"notebook": "two"}}), books / "runs")
+    early, other = (Record(books / "runs" / "reports" / "demo", found) for _ in range(2))
+    with other.held():
+        other.note(found.steps[0], other.fingerprint(found.steps[0]), 1)
+        other.copy(found.steps[0]).touch()
+    with early.held():
+        assert early.holds(found.steps[0])
+        early.note(found.steps[1], early.fingerprint(found.steps[1]), 2)
+    assert Record(early.folder, found).seconds() == {"a": 1, "b": 2}
 
 
 @pytest.mark.slow
@@ -295,12 +349,30 @@ def test_a_scheduler_that_cannot_be_is_refused_before_anything_is_trained(tmp_pa
 def test_the_progress_beside_a_step_is_that_of_its_own_run(variants: Path) -> None:
     [corner] = [step for step in load_chain("mini", variants).steps if step.name == "ablate-gain=none"]
     of_its_size = replace(corner, parameters={**corner.parameters, "train_items": 64, "test_items": 0})
-    [found] = [run for run in runs_in(variants) if _trains(of_its_size, run)]
+    [found] = [run for run in runs_in(variants) if trains(of_its_size, run)]
     request = found.config()["environment"]["request"]
     assert request["settings"] == {"gain": "none"}
     chosen = {**of_its_size.parameters, "settings": {"gain": "none", "learning_rate": 0.1}}
-    assert not _trains(replace(of_its_size, parameters=chosen), found)
-    assert not any(_trains(corner, run) for run in runs_in(variants)), "it trains 640 rows of each task"
+    assert not trains(replace(of_its_size, parameters=chosen), found)
+    assert not any(trains(corner, run) for run in runs_in(variants)), "it trains 640 rows of each task"
+
+
+def test_a_step_whose_own_run_is_gone_is_not_done_because_a_sibling_is_there(tmp_path: Path) -> None:
+    write_variant(tmp_path, "same", {"gain": "none"})
+    write_variant(tmp_path, "same", {})
+    steps = {step.name: step for step in load_chain("mini", tmp_path).steps}
+    size = {"train_items": 64, "test_items": 0}
+    corner, other, plain = (
+        replace(steps[name], parameters={**steps[name].parameters, **size})
+        for name in ("ablate-gain=none", "ablate-curvature_on=none", "train-mini-coin-same")
+    )
+    assert [made(step, tmp_path) for step in (corner, other, plain)] == [True, False, True]
+    assert not made(steps["ablate-gain=none"], tmp_path), "it trains 640 rows of each task"
+    found = run_of(corner, tmp_path)
+    assert found is not None
+    (found.path / "scores.json").unlink()
+    assert [made(step, tmp_path) for step in (corner, other, plain)] == [False, False, True]
+    assert made(steps["drift-mini-coin"], tmp_path), "it makes nothing below the folder of runs"
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
