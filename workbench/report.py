@@ -4,22 +4,25 @@ import base64
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from nbconvert.filters import markdown2html, strip_ansi
 from plotly.offline import get_plotlyjs
 
 import same
-from workbench.plan import Chain
+from workbench.plan import Chain, Step, content_digest
 from workbench.store import Store
+from workbench.trained import run_of
 
 PLOTLY = "application/vnd.plotly.v1+json"
 PARAMETERS = ("parameters", "injected-parameters")
+RESIZE = "window.dispatchEvent(new Event('resize'))"  # what was drawn while it was hidden takes its width
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "plotly", "papermill")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
@@ -51,15 +54,27 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
         runs: folder of the runs that the notebooks used.
         seconds: how long each step took.
     """
-    sections, contents = [], []
-    for step in chain.steps:
-        heading = f"{step.name} ({seconds.get(step.name, 0):.0f} s)"
-        contents.append(f'<li><a href="#{escape(step.name)}">{escape(heading)}</a></li>')
-        given = ", ".join(f"{key} = {value}" for key, value in step.parameters.items())
-        about = f'<p class="quiet"><b>{escape(step.name)}</b> {escape(given)} <code>{escape(step.copy)}</code></p>'
-        body = "\n".join(_cells(nbformat.read(folder / step.copy, as_version=4).cells, step.name))
-        sections.append(f'<section id="{escape(step.name)}">{about}{body}</section>')
-    contents.append('<li><a href="#environment">environment</a></li>')
+    training = [step for step in chain.steps if step.makes is not None]
+    drawing = [step for step in chain.steps if step.makes is None]
+    contents = [_link(step.name, f"{step.name} ({seconds.get(step.name, 0):.0f} s)") for step in drawing]
+    sections = [_section(step, folder) for step in drawing]
+    store = Store(runs)
+    found = {step.name: run_of(step, runs) for step in training}
+    names = {step: store.name(run.path) for step, run in found.items() if run is not None}
+    overview = store.overview()
+    overview = overview[overview["run"].isin(names.values())]
+    for group in dict.fromkeys(step.group for step in training):
+        steps = [step for step in training if step.group == group]
+        took = sum(seconds.get(step.name, 0) for step in steps)
+        heading = f"{group}: {len(steps)} training {'step' if len(steps) == 1 else 'steps'} ({took:.0f} s)"
+        contents.append(_link(f"steps-{group}", heading))
+        table = _trained(steps, names, overview, seconds)
+        books = "".join(_section(step, folder) for step in steps)
+        sections.append(
+            f'<section id="steps-{escape(group)}"><details ontoggle="{RESIZE}"><summary>{escape(heading)}</summary>'
+            f"{table}{books}</details></section>"
+        )
+    contents.append(_link("environment", "environment"))
     page = PAGE.format(
         title=escape(chain.title),
         name=escape(chain.name),
@@ -68,7 +83,7 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
         plotly=get_plotlyjs(),
         contents="".join(contents),
         sections="\n".join(sections),
-        environment=_environment(runs),
+        environment=_environment(overview),
     )
     beside = folder / f".index.{os.getpid()}"
     beside.write_text(page, encoding="utf-8")
@@ -85,6 +100,35 @@ def mark_old(folder: Path, reason: str) -> None:
     beside = folder / f".index.{os.getpid()}"
     beside.write_text(f"{head}{mark}<p>{lines}</p></div>{rest.partition('</div>')[2]}", encoding="utf-8")
     beside.replace(file)
+
+
+def _link(place: str, text: str) -> str:
+    return f'<li><a href="#{escape(place)}">{escape(text)}</a></li>'
+
+
+def _section(step: Step, folder: Path) -> str:
+    given = ", ".join(f"{key} = {value}" for key, value in step.parameters.items())
+    about = f'<p class="quiet"><b>{escape(step.name)}</b> {escape(given)} <code>{escape(step.copy)}</code></p>'
+    body = "\n".join(_cells(nbformat.read(folder / step.copy, as_version=4).cells, step.name))
+    return f'<section id="{escape(step.name)}">{about}{body}</section>'
+
+
+def _trained(
+    steps: Sequence[Step], names: Mapping[str, str], overview: pd.DataFrame, seconds: Mapping[str, float]
+) -> str:
+    """The runs that steps trained: what was asked for, the score after the last task, and the step's seconds."""
+    last = overview.set_index("run")["last"].to_dict()
+    rows = []
+    for step in steps:
+        given = {**step.defaults, **step.parameters}
+        row = {name: given.get(name, "") for name in ("method", "benchmark", "seed")}
+        row["settings"] = ", ".join(f"{name} = {value}" for name, value in (given.get("settings") or {}).items())
+        score = last.get(names.get(step.name, ""))
+        row["last score, strict"] = "none" if score is None or pd.isna(score) else f"{score:.3f}"
+        rows.append({**row, "seconds of the step": f"{seconds.get(step.name, 0):.0f}"})
+    table = pd.DataFrame(rows).to_html(index=False, border=0)
+    note = "A run that was found finished was not trained again: its step took the seconds of its notebook alone."
+    return f'<div class="wide">{table}</div><p class="quiet">{note}</p>'
 
 
 def _cells(cells: Iterable[Any], name: str) -> Iterator[str]:
@@ -123,9 +167,10 @@ def _figure(figure: Mapping[str, Any], key: str) -> str:
     return f'<div id="{escape(key)}"></div><script>{draw}</script>'
 
 
-def _environment(runs: Path) -> str:
+def _environment(overview: pd.DataFrame) -> str:
     machine = {"Python": platform.python_version(), "platform": platform.platform(), "cores": os.cpu_count()}
-    rows = [*machine.items(), *((name, version(name)) for name in PACKAGES)]
+    code = {"code, weights and manifests (SHA-256)": content_digest()[:16]}
+    rows = [*machine.items(), *code.items(), *((name, version(name)) for name in PACKAGES)]
     lines = "".join(f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
-    table = Store(runs).overview()[["run", "state", "tasks"]]
-    return f"<h2>Runs</h2>{table.to_html(index=False, border=0)}<h2>Machine and packages</h2><table>{lines}</table>"
+    table = overview[["run", "state", "tasks"]].to_html(index=False, border=0) if len(overview) else "<p>None.</p>"
+    return f"<h2>Runs that the chain trains</h2>{table}<h2>Machine, code and packages</h2><table>{lines}</table>"

@@ -9,6 +9,7 @@ from nbformat import write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.workbench.screenshot import CHROMIUM, browser_page
+from tests.workbench.variants import corner_score
 from workbench import figures
 from workbench.plan import Chain, Step
 from workbench.report import PLOTLY, write_report
@@ -52,6 +53,37 @@ def test_nothing_is_loaded_from_elsewhere(report: Path) -> None:
     page = report.read_text(encoding="utf-8").partition("</script>")[2]
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
     assert not re.findall(r"@import|url\(", page)
+
+
+def test_runs_are_folded_after_the_figures_with_scores_and_the_environment_names_no_other_run(
+    tmp_path: Path, variants: Path
+) -> None:
+    def step(name: str, makes: str | None, **given: object) -> Step:
+        write(new_notebook(cells=[new_markdown_cell(f"About {name}")]), tmp_path / f"{name}.ipynb")
+        group = name.split("-", maxsplit=1)[0]
+        return Step(name, tmp_path / f"{name}.ipynb", given, (), makes, f"{name}.ipynb", group=group)
+
+    scores = "mini-coin/*/*/scores.json"
+    asked = {"benchmark": "mini-coin", "method": "same", "seed": 0}
+    steps = (
+        step("train-plain", scores, **asked, settings={}),
+        step("train-gain", scores, **asked, settings={"gain": "none"}),
+        step("vary-rank", scores, **asked, settings={"rank": 1000}),
+        step("drift", None),
+    )
+    page = write_report(Chain("demo", "D", 1, steps), tmp_path, variants, {"train-plain": 3.0, "train-gain": 4.0})
+    body = page.read_text(encoding="utf-8").rpartition("<nav>")[2]
+    assert body.index("About drift") < body.index("About train-plain") < body.index("About vary-rank")
+    contents = body.partition("</nav>")[0]
+    assert re.findall("#([a-z-]+)", contents) == ["drift", "steps-train", "steps-vary", "environment"]
+    assert "train: 2 training steps (7 s)" in contents
+    trained, varied, runs = (re.findall("<td>(.*?)</td>", table) for table in body.split("<table")[1:4])
+    both, without = corner_score((True,) * 3), corner_score((False, True, True))
+    assert trained[:6] == ["same", "mini-coin", "0", "", f"{both:.3f}", "3"]
+    assert trained[6:] == ["same", "mini-coin", "0", "gain = none", f"{without:.3f}", "4"]
+    assert varied[3:] == ["rank = 1000", "none", "0"]
+    assert [cell.rpartition("-")[0] for cell in runs[::3]] == ["mini-coin/same/0", "mini-coin/same/0"]
+    assert "code, weights and manifests" in body
 
 
 @pytest.mark.browser
