@@ -22,7 +22,6 @@ from workbench.trained import run_of
 
 PLOTLY = "application/vnd.plotly.v1+json"
 PARAMETERS = ("parameters", "injected-parameters")
-RESIZE = "window.dispatchEvent(new Event('resize'))"  # what was drawn while it was hidden takes its width
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "plotly", "papermill")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
@@ -36,8 +35,17 @@ details { margin: .4rem 0; } summary { color: #555; cursor: pointer; }
 #state p { background: #D55E00; color: #fff; padding: .6rem 1rem; }
 .error { border-left: 4px solid #D55E00; } img { max-width: 100%; } .wide { overflow-x: auto; } .quiet { color: #555; }
 """
+DRAW = """
+function draw(id, data, layout) {
+  const place = document.getElementById(id), fold = place.closest("details");
+  const now = () => Plotly.newPlot(place, data, layout, {responsive: true, displaylogo: false});
+  if (fold && !fold.open) fold.addEventListener("toggle", now, {once: true}); else now();
+}
+"""
+"""What is folded away is drawn when it is opened: then it has a width, and the page itself opens sooner."""
 PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style><script>{plotly}</script></head>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>{style}</style><script>{scripts}</script></head>
 <body><div id="state"></div><h1>{title}</h1><p class="quiet">Chain <code>{name}</code>, same-workbench {version}</p>
 <nav><ul>{contents}</ul></nav>
 {sections}
@@ -71,7 +79,7 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
         table = _trained(steps, names, overview, seconds)
         books = "".join(_section(step, folder) for step in steps)
         sections.append(
-            f'<section id="steps-{escape(group)}"><details ontoggle="{RESIZE}"><summary>{escape(heading)}</summary>'
+            f'<section id="steps-{escape(group)}"><details><summary>{escape(heading)}</summary>'
             f"{table}{books}</details></section>"
         )
     contents.append(_link("environment", "environment"))
@@ -80,7 +88,7 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
         name=escape(chain.name),
         version=same.__version__,
         style=STYLE,
-        plotly=get_plotlyjs(),
+        scripts=get_plotlyjs() + DRAW,
         contents="".join(contents),
         sections="\n".join(sections),
         environment=_environment(overview),
@@ -162,8 +170,7 @@ def _output(output: Any, key: str) -> str:
 
 def _figure(figure: Mapping[str, Any], key: str) -> str:
     parts = [json.dumps(figure[part]).replace("</", "<\\/") for part in ("data", "layout")]
-    settings = '{"responsive": true, "displaylogo": false}'
-    draw = f'Plotly.newPlot("{escape(key)}", {parts[0]}, {parts[1]}, {settings})'
+    draw = f'draw("{escape(key)}", {parts[0]}, {parts[1]})'
     return f'<div id="{escape(key)}"></div><script>{draw}</script>'
 
 

@@ -19,7 +19,7 @@ from workbench.trials import plain
 
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of one step whose notebook printed, drew and failed."""
+    """The report of a step whose notebook printed, drew and failed, and of one that trains, with the same notebook."""
     store = Store(runs)
     figure = json.loads(figures.score_matrix(store.scores(plain(store, "mini-coin", ["same"])[0])).to_json())
     table = "<table><tr><td>0.5</td></tr></table>"
@@ -38,7 +38,8 @@ def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     write(new_notebook(cells=cells), folder / "step.ipynb")
     step = Step("step", folder / "step.ipynb", {"seed": 0}, (), None, "step.ipynb")
-    return write_report(Chain("demo", "A <title>", 1, (step,)), folder, runs, {"step": 12.3})
+    folded = Step("train", folder / "step.ipynb", {}, (), "none/*", "step.ipynb", group="train")
+    return write_report(Chain("demo", "A <title>", 1, (step, folded)), folder, runs, {"step": 12.3})
 
 
 def test_texts_are_escaped_and_widgets_and_parameters_left_out(report: Path) -> None:
@@ -96,4 +97,9 @@ def test_it_draws_without_a_network(report: Path) -> None:
         page.goto(report.as_uri())
         page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for()
         assert page.locator(".gtitle", has_text="Score matrix").count() == 1
+        page.locator("summary", has_text="train: 1 training step").click()
+        page.locator("#steps-train .js-plotly-plot .heatmaplayer image").wait_for()
+        assert page.locator(".gtitle", has_text="Score matrix").count() == 2, (
+            "what is folded is drawn when it is opened"
+        )
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
