@@ -1,8 +1,10 @@
 """Results as tables: the runs at hand and those kept with the project over seeds, and the published numbers.
 
 Tables (pandas) and their columns:
-    ours        source (runs or kept), method, title, seed, task_index, task, score; task_index -1 is the mean of tasks
-    summary     method, seeds, one column a task and `mean`, as "0.30 ± 0.02"
+    ours        source (runs or kept), method, seed, backbone, train_items, task_index, task, unit, score
+                task_index -1 is the mean of tasks, without captions where a benchmark has others, too; a score whose
+                unit is % is a share
+    summary     method, seeds, source, rows, one column a task and `mean`, as "30.0 ± 2.0"
     published   method, task, score (percent), source; task `mean` as printed there
 
 A published number is of a 7B model on the real benchmark, ours of what was trained here: other protocols, never one
@@ -18,7 +20,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from same.metrics import over_tasks, to_matrix
 from same.runs import RunFolder
+from same.scorers._judge import is_graded
 from same.sealed import read_json
 from workbench.plan import ROOT
 from workbench.store import VARIANTS, Store
@@ -27,7 +31,10 @@ from workbench.trials import plain_runs, rows_and_age
 SCHEMA = 1
 MEAN = "mean"
 REMEDY = "Delete it and run `same sweep` again."
-_OURS = ["source", "method", "seed", "task_index", "task", "score"]
+PERCENT = "%"
+CAPTIONS = {"paper": "BLEU, ROUGE-L, CIDEr-D"}
+"""What captions are measured by, by reading; CIDEr-D where none is named."""
+_OURS = ["source", "method", "seed", "backbone", "train_items", "task_index", "task", "unit", "score"]
 
 
 def manifests() -> Path:
@@ -65,7 +72,7 @@ def _plain(store: Store, benchmark: str, methods: Sequence[str]) -> list[dict[st
     for folder in sorted(plain_runs(store, list(chosen["run"]), methods).values(), key=rows_and_age):
         config = folder.config()
         best[config["method"], config["seed"]] = folder
-    return [{"method": method, "seed": seed, "scores": run.scores()} for (method, seed), run in best.items()]
+    return [{**run.config(), "scores": run.scores()} for run in best.values()]
 
 
 def _kept(folder: Path, benchmark: str) -> list[dict[str, Any]]:
@@ -74,28 +81,63 @@ def _kept(folder: Path, benchmark: str) -> list[dict[str, Any]]:
 
 
 def _rows(source: str, about: Mapping[str, Any], variant: str) -> list[tuple[Any, ...]]:
-    last = about["scores"]["variants"][variant][-1]
-    tasks = about["scores"]["tasks"]
-    start = (source, about["method"], about["seed"])
-    scores = [(*start, index, task, score) for index, (task, score) in enumerate(zip(tasks, last, strict=True))]
-    return [*scores, (*start, -1, MEAN, sum(last) / len(last))]
+    settings, scores = about["settings"], about["scores"]
+    last = scores["variants"][variant][-1]
+    units = [_unit(task["scorer"], variant) for task in settings["tasks"]]
+    shares = [index for index, unit in enumerate(units) if unit == PERCENT]
+    judged = shares or list(range(len(units)))
+    start = (source, about["method"], about["seed"], settings["backbone"]["name"], settings["train_items"])
+    rows = zip(range(len(units)), scores["tasks"], units, last, strict=True)
+    mean = over_tasks(to_matrix(scores["variants"][variant]), judged)["last"]
+    return [*((*start, *row) for row in rows), (*start, -1, MEAN, units[judged[0]], mean)]
+
+
+def _unit(scorer: str, variant: str) -> str:
+    return CAPTIONS.get(variant, "CIDEr-D") if is_graded(scorer) else PERCENT
+
+
+def protocol(ours: pd.DataFrame) -> tuple[str, str]:
+    """What a figure of an `ours` table must say: the backbones of the runs, and what their means are over."""
+    return ", ".join(ours["backbone"].unique()), "tasks without captions" if len(_captions(ours)) else "tasks"
+
+
+def _captions(ours: pd.DataFrame) -> pd.Series:
+    """Tasks that the means leave out, as their scores are no shares of right answers."""
+    means = ours.loc[ours["task"] == MEAN, "unit"]
+    return ours.loc[~ours["unit"].isin(means), "task"].drop_duplicates()
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean ± standard deviation over seeds of each method on each task, in percent; no ± where there is one seed."""
+    """Mean ± standard deviation over seeds of each method on each task; no ± where there is one seed.
+
+    In percent, but captions in their own unit, which their column names; then `mean` is without them and says so.
+    """
     if table.empty:
         return pd.DataFrame(columns=["method", "seeds", MEAN])
     order = table[table["task"] != MEAN].sort_values("task_index")["task"].drop_duplicates().tolist()
-    cells = table.groupby(["method", "task"], sort=False)["score"].agg(["mean", "std", "count"])
-    texts = pd.Series([_text(*row) for row in cells.itertuples(index=False)], index=cells.index)
-    wide = texts.unstack("task")[[*order, MEAN]]
+    cells = table.groupby(["method", "task", "unit"], sort=False)["score"].agg(["mean", "std", "count"])
+    texts = pd.Series([_text(*row) for row in cells.reset_index("unit").itertuples(index=False)], index=cells.index)
+    wide = texts.droplevel("unit").unstack("task")[[*order, MEAN]]
+    methods = table.groupby("method")
+    wide.insert(0, "seeds", methods["seed"].nunique())
+    wide.insert(1, "source", methods["source"].first())
+    wide.insert(2, "rows", methods["train_items"].agg(_rows_of))
+    units = table.drop_duplicates("task").set_index("task")["unit"]
+    names = {task: f"{task} ({unit})" for task, unit in units.items() if unit != PERCENT}
+    if len(_captions(table)):
+        names[MEAN] = "mean without captions"
     ranking = table[table["task"] == MEAN].groupby("method")["score"].mean().sort_values()
-    wide.insert(0, "seeds", table.groupby("method")["seed"].nunique())
-    return wide.loc[list(ranking.index)].reset_index().rename_axis(columns=None)
+    return wide.loc[list(ranking.index)].rename(columns=names).reset_index().rename_axis(columns=None)
 
 
-def _text(mean: float, deviation: float, count: int) -> str:
-    return f"{100 * mean:.1f} ± {100 * deviation:.1f}" if count > 1 else f"{100 * mean:.1f}"
+def _rows_of(items: pd.Series) -> str:
+    return ", ".join("all" if pd.isna(count) else str(int(count)) for count in items.unique())
+
+
+def _text(unit: str, mean: float, deviation: float, count: int) -> str:
+    factor, digits = (100, 1) if unit == PERCENT else (1, 2)
+    text = f"{factor * mean:.{digits}f}"
+    return f"{text} ± {factor * deviation:.{digits}f}" if count > 1 else text
 
 
 def published(benchmark: str) -> pd.DataFrame:
@@ -119,12 +161,24 @@ def published_ablation() -> pd.DataFrame:
 
 
 def beside(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Method by method our mean (percent, over seeds) and the published one, in two columns of two protocols."""
-    here = ours[ours["task"] == MEAN].groupby("method")["score"].agg(["mean", "std", "count"])
-    there = published[published["task"] == MEAN].set_index("method")["score"]
+    """Method by method our mean (percent, over seeds) and the published one, in two columns of two protocols.
+
+    Where our means are without captions the published ones are taken without them too, from what is printed by task.
+    """
+    means = ours[(ours["task"] == MEAN) & (ours["unit"] == PERCENT)]
+    here = means.groupby("method")["score"].agg(["mean", "std", "count"])
+    left_out = set(_captions(ours))
+    of_tasks = published[(published["task"] != MEAN) & ~published["task"].map(_key).isin(left_out)]
+    chosen = of_tasks if left_out else published[published["task"] == MEAN]
+    there = chosen.groupby("method")["score"].mean()
     table = pd.DataFrame({"ours": 100 * here["mean"], "deviation": 100 * here["std"], "seeds": here["count"]})
     joined = table.join(there.rename("published"), how="outer")
     return joined.sort_values("published", na_position="first").rename_axis("method").reset_index()
+
+
+def _key(printed: str) -> str:
+    """The key that the manifests give a task of this printed name."""
+    return printed.lower().replace("-", "_")
 
 
 def agreement(beside: pd.DataFrame) -> tuple[int, float]:

@@ -21,7 +21,8 @@ def write_deep_run(runs: Path, method: str, drift: float) -> RunFolder:
     """One run whose routing and spectra move with `drift`; its scorings let experts rest at τ = 0.1."""
     rng = np.random.default_rng(len(method))
     rules = {"energy_threshold": 0.9, "gain": "inverse", "window": 2, "freeze_threshold": THRESHOLD}
-    settings = {"method": {"name": method, **rules}, "tasks": [{"key": key} for key in TASKS]}
+    tasks = [{"key": key, "scorer": "exact"} for key in TASKS]
+    settings = {"method": {"name": method, **rules}, "tasks": tasks, "backbone": {"name": "tiny"}, "train_items": 64}
     run = RunFolder.create(runs, "mini-coin", method, 0, settings)
     run.append_event("start")
     past = np.zeros((len(INPUTS), WIDTH, WIDTH))

@@ -21,7 +21,9 @@ def write_run(
 ) -> RunFolder:
     """One run: scores that fade and routing that moves with `drift` in [0, 1] a task."""
     rng = np.random.default_rng([seed, len(method), ord(method[-1])])
-    settings = {"method": {"name": method}, "seed": seed, "drift": drift, "tasks": [{"key": task} for task in TASKS]}
+    tasks = [{"key": task, "scorer": "exact"} for task in TASKS]
+    sizes = {"backbone": {"name": "tiny"}, "train_items": 64}
+    settings = {"method": {"name": method}, "seed": seed, "drift": drift, "tasks": tasks, **sizes}
     run = RunFolder.create(runs, "mini-coin", method, seed, settings)
     run.append_event("start")
     rows: list[list[float | None]] = []

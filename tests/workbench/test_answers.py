@@ -10,7 +10,7 @@ import pytest
 from same.errors import InputError
 from same.sealed import write_json
 from tests.workbench.variants import BASE, ITEMS, write_variant
-from workbench import answers, results
+from workbench import answers, figures, results
 from workbench.store import Store
 
 
@@ -66,6 +66,8 @@ def test_a_row_is_the_mean_over_seeds_of_plain_runs(store: Store, tmp_path: Path
     row = results.summary(table).set_index("method").loc["moelora"]
     assert row["seeds"] == 2
     assert row["gqa"] == row["mean"] == "40.0 ± 14.1"
+    assert (row["source"], row["rows"]) == ("runs", "64")
+    assert results.protocol(table) == ("tiny", "tasks")
     assert results.ours(store, "mini-coin", ["same"], kept=tmp_path).empty
 
 
@@ -99,14 +101,67 @@ def test_ranks_agree_or_not() -> None:
 def test_a_kept_result_stands_in_where_a_method_has_no_run(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "mini-coin"
     folder.mkdir()
-    scores = {"tasks": ["one", "two"], "variants": {"strict": [[0.5, None], [0.25, 0.75]]}}
     for method, tag in (("moelora", ""), ("gem", ""), ("gem", "strong")):
-        about = {"method": method, "seed": 0, "tag": tag, "scores": scores}
-        write_json(folder / f"{method}{tag}-0.json", about)
+        write_kept(folder, method, {"one": 0.25, "two": 0.75}, tag=tag)
     table = results.ours(store, "mini-coin", kept=tmp_path)
     assert set(table.loc[table["source"] == "kept", "method"]) == {"gem"}
     assert table.loc[table["method"] == "gem", "score"].tolist() == [0.25, 0.75, 0.5]
     assert json.loads((folder / "gem-0.json").read_text())["schema"] == results.SCHEMA
+
+
+def test_captions_keep_their_unit_and_stay_out_of_means_bars_and_ranks(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "mini-ucit"
+    folder.mkdir()
+    scores = {"gem": (0.2, 7.2), "same": (0.6, 0.5), "sefe": (0.4, 1.0)}
+    for method, (right, captions) in scores.items():
+        write_kept(folder, method, {"iconqa": right, "flickr30k": captions}, scorers=("exact", "caption"))
+    write_kept(folder, "gem", {"iconqa": 0.4, "flickr30k": 6.8}, scorers=("exact", "caption"), seed=1)
+    ours = results.ours(store, "mini-ucit", kept=tmp_path)
+    table = results.summary(ours).set_index("method")
+    assert list(table.index) == ["gem", "sefe", "same"], "captions do not decide the order"
+    assert table.loc["gem", ["iconqa", "mean without captions"]].tolist() == ["30.0 ± 14.1"] * 2
+    assert table.loc[["gem", "same"], "flickr30k (CIDEr-D)"].tolist() == ["7.00 ± 0.28", "0.50"]
+    assert results.protocol(ours) == ("tiny", "tasks without captions")
+    printed = [("same", "IconQA", 60), ("sefe", "IconQA", 50), ("gem", "IconQA", 40)]
+    printed += [("same", "Flickr30k", 10), ("sefe", "Flickr30k", 50), ("gem", "Flickr30k", 90)]
+    printed += [("same", "mean", 35), ("sefe", "mean", 50), ("gem", "mean", 65)]
+    beside = results.beside(ours, pd.DataFrame(printed, columns=["method", "task", "score"]))
+    assert beside.set_index("method")["published"].to_dict() == {"gem": 40, "sefe": 50, "same": 60}
+    assert results.agreement(beside) == (3, pytest.approx(1))
+    figure = figures.two_protocols(beside, "mini-ucit", *results.protocol(ours))
+    assert figure.layout.xaxis.title.text == "mean over tasks without captions (%)"
+    assert figure.layout.annotations[0].text == "ours on mini-ucit, backbone tiny"
+
+
+def test_a_benchmark_of_captions_alone_has_their_mean_and_no_bar_in_percent(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "mini-ucit"
+    folder.mkdir()
+    write_kept(folder, "gem", {"flickr30k": 6.0, "vizwiz_caption": 5.0}, scorers=("caption", "caption"))
+    ours = results.ours(store, "mini-ucit", kept=tmp_path)
+    assert results.summary(ours).loc[0, "mean (CIDEr-D)"] == "5.50"
+    assert math.isnan(results.beside(ours, results.published("ucit")).set_index("method").loc["sefe", "ours"])
+
+
+def test_the_units_of_captions_are_those_of_the_reading(store: Store) -> None:
+    headers = [set(results.summary(results.ours(store, "mini-ucit", variant=name))) for name in ("strict", "paper")]
+    assert "flickr30k (CIDEr-D)" in headers[0]
+    assert "flickr30k (BLEU, ROUGE-L, CIDEr-D)" in headers[1]
+
+
+def write_kept(
+    folder: Path,
+    method: str,
+    last: dict[str, float],
+    scorers: tuple[str, ...] = ("exact", "exact"),
+    seed: int = 0,
+    tag: str = "",
+) -> None:
+    """A kept result of two tasks whose second row is `last`."""
+    scores = {"tasks": list(last), "variants": {"strict": [[0.5, None], list(last.values())]}}
+    tasks = [{"key": key, "scorer": scorer} for key, scorer in zip(last, scorers, strict=True)]
+    settings = {"tasks": tasks, "backbone": {"name": "tiny"}, "train_items": 640}
+    about = {"method": method, "seed": seed, "tag": tag, "scores": scores, "settings": settings}
+    write_json(folder / f"{method}{tag}-{seed}.json", about)
 
 
 def test_a_table_on_the_page_says_what_it_is_of_in_plain_letters() -> None:

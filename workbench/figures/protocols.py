@@ -6,17 +6,22 @@ import plotly.graph_objects as go
 from workbench.figures._style import OKABE_ITO, PATTERNS, empty, layout, subplots
 
 
-def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of the last stage") -> go.Figure:
+def two_protocols(
+    beside: pd.DataFrame, benchmark: str, backbone: str = "", over: str = "tasks", title: str = "Mean of the last stage"
+) -> go.Figure:
     """Method by method our mean over tasks and the published one, a panel and an axis each.
 
     Args:
         beside: columns method, ours, deviation (over seeds, NaN for one), published; in percent, NaN where missing.
         benchmark: name of ours.
+        backbone: that ours are of.
+        over: what the means are over, such as "tasks without captions".
         title: said above the picture.
     """
     if beside.empty or beside[["ours", "published"]].isna().all(axis=None):
-        return empty("Neither runs nor published numbers of this benchmark: train it with the chain mini.")
-    names = (f"ours on {benchmark}, tiny backbone", "as published, 7B on the real benchmark")
+        return empty("Neither runs nor published numbers of this benchmark: train it with 10_train or a chain.")
+    here = f"ours on {benchmark}, backbone {backbone}" if backbone else f"ours on {benchmark}"
+    names = (here, "as published, 7B on the real benchmark")
     figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, name in enumerate(("ours", "published"), start=1):
         part = beside[["method", name]].rename(columns={name: "value"})
@@ -37,7 +42,7 @@ def two_protocols(beside: pd.DataFrame, benchmark: str, title: str = "Mean of th
         high = part["value"].max()
         figure.update_xaxes(range=[0, 1.18 * (high if high > 0 else 1)], row=1, col=column)
     figure.update_layout(layout(title, 160 + 26 * len(beside)), overwrite=True)
-    figure.update_xaxes(title={"text": "mean over tasks (%)"})
+    figure.update_xaxes(title={"text": f"mean over {over} (%)"})
     figure.update_yaxes(automargin=True)
     figure.update_yaxes(title={"text": "method"}, col=1)
     return figure

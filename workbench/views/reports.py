@@ -17,10 +17,11 @@ ABOUT = (
     "Two protocols, never one table's column: **measured here** are runs of this folder (and, where a method has none, "
     "results kept with the project) on a small embedded benchmark; **published** are numbers that papers print of a 7B "
     "model on the real benchmark. Only the order of methods may be compared. Measured: the score of every task after "
-    "the last one, mean ± standard deviation over seeds (n − 1), in percent; *mean* is over tasks. Pictures save "
-    "themselves as PNG by the camera above them."
+    "the last one, mean ± standard deviation over seeds (n − 1), in percent, but captions in the unit that their column "
+    "names; *mean* is over tasks, and without captions where it says so, then in both panels of the picture. *rows* "
+    "are training rows of a task. Pictures save themselves as PNG by the camera above them."
 )
-MEASURED = "Measured here: mean ± standard deviation over seeds, %"
+MEASURED = "Measured here: mean ± standard deviation over seeds, % unless the column has another unit"
 PRINTED = "As published, another protocol: 7B model on the real benchmark, %"
 NONE_PRINTED = "No published numbers of this benchmark are kept with the project."
 PAGE = """<!DOCTYPE html>
@@ -46,6 +47,7 @@ class Reports(View):
         self.source = pn.pane.HTML("", sizing_mode="stretch_width")
         self.beside = self.plot()
         self.both = self.published = pd.DataFrame(columns=["ours", "published"])
+        self.protocol = ("", "tasks")
         self.about = NONE_PRINTED
         self.watch(self.variant, self.fill)
         self.remember(benchmark=self.benchmark, scoring=self.variant)
@@ -70,7 +72,7 @@ class Reports(View):
             return
         ours = results.ours(self.store, benchmark, variant=self.variant.value)
         self.published = results.published(benchmark)
-        self.both = results.beside(ours, self.published)
+        self.both, self.protocol = results.beside(ours, self.published), results.protocol(ours)
         self._put(self.measured, results.summary(ours))
         self._put(self.printed, results.wide(self.published) if len(self.published) else self.published)
         about = " ".join(self.published["source"].unique())
@@ -80,7 +82,7 @@ class Reports(View):
         said = f"{count} methods have both numbers; Spearman's correlation of their ranks is {ranks:.2f}."
         said = said if count > 2 else ""
         self.tell(said if len(ours) else f"No plain run of {benchmark} is finished: the measured table is empty.")
-        self.show(self.beside, figures.two_protocols(self.both, benchmark))
+        self.show(self.beside, figures.two_protocols(self.both, benchmark, *self.protocol))
 
     def _put(self, pane: pn.widgets.Tabulator, table: pd.DataFrame) -> None:
         plain: Any = {name: {"type": "plaintext"} for name in table}
@@ -90,7 +92,7 @@ class Reports(View):
     def _page(self) -> StringIO:
         """Both tables and the figure in one page that needs no network."""
         with self._drawing:
-            picture = figures.two_protocols(self.both, str(self.benchmark.value))
+            picture = figures.two_protocols(self.both, str(self.benchmark.value), *self.protocol)
             title = f"{self.benchmark.value}, {self.variant.value} scores"
             parts = [
                 results.html(self.measured.value, MEASURED),
