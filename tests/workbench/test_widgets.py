@@ -9,6 +9,7 @@ from PIL import Image
 
 from same import registry
 from same.errors import InputError
+from tests.workbench import deep
 from workbench.widgets import explore
 
 
@@ -68,6 +69,22 @@ def test_tau_says_how_many_rest(deep_runs: Path) -> None:
     assert not said.value.startswith("0 of ")
     control(made, "after task").value = 0
     assert said.value.startswith("0 of "), "nothing rests in the first task"
+
+
+def test_layers_and_tau_are_those_of_the_run_that_is_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, taus = {"same": len(deep.LAYERS), "same_plus": 3}, {"same": deep.THRESHOLD, "same_plus": -0.4}
+    for method, tau in taus.items():
+        monkeypatch.setattr(deep, "LAYERS", deep.LAYERS[: layers[method]])
+        monkeypatch.setattr(deep, "THRESHOLD", tau)
+        deep.write_deep_run(tmp_path, method, 0.1)
+    for name in ("drift", "resting"):
+        made = explore(name, tmp_path)
+        run, layer = control(made, "run"), control(made, "layer")
+        for method, value in [*run.options, *run.options]:
+            layer.value = layer.options[-1]
+            run.value = value
+            assert len(layer.options) == 1 + layers[method]
+            assert name == "drift" or control(made, "τ").value == pytest.approx(taus[method])
 
 
 def test_drift_follows_run_task_and_layer(runs: Path) -> None:

@@ -14,11 +14,14 @@ def explore(runs: Path) -> ipywidgets.VBox:
     store = Store(runs)
     pick = Pickers(store, lambda table: table[[len(store.routing([run])) > 0 for run in table["run"]]])
     pick.task.description, pick.task.value = "inputs of", 0
-    layer = choice("layer", [MEAN_LAYER, *dict.fromkeys(store.routing([pick.run.value])["layer"])])
+    layer = choice("layer", [MEAN_LAYER])
     bars, map_of_layers = Plot(), Plot()
 
     def draw() -> None:
         routing = store.routing([pick.run.value], probe=pick.task.value or 0)
+        names = [MEAN_LAYER, *dict.fromkeys(routing["layer"])]
+        if list(layer.options) != names:
+            layer.options = names
         drift = overlap(routing)
         one = None if layer.value == MEAN_LAYER else layer.value
         title = f"Expert activation of Task {(pick.task.value or 0) + 1}'s inputs, {layer.value}"
