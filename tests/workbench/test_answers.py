@@ -130,7 +130,7 @@ def test_captions_keep_their_unit_and_stay_out_of_means_bars_and_ranks(store: St
     assert results.agreement(beside) == (3, pytest.approx(1))
     figure = figures.two_protocols(beside, "mini-ucit", *results.protocol(ours))
     assert figure.layout.xaxis.title.text == "mean over tasks without captions (%)"
-    assert figure.layout.annotations[0].text == "ours on mini-ucit, backbone tiny"
+    assert figure.layout.annotations[0].text == "ours on mini-ucit (tiny)"
 
 
 def test_a_benchmark_of_captions_alone_has_their_mean_and_no_bar_in_percent(store: Store, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def two_protocols(
     """
     if beside.empty or beside[["ours", "published"]].isna().all(axis=None):
         return empty("Neither runs nor published numbers of this benchmark: train it with 10_train or a chain.")
-    here = f"ours on {benchmark}, backbone {backbone}" if backbone else f"ours on {benchmark}"
-    names = (here, "as published, 7B on the real benchmark")
+    here = f"ours on {benchmark} ({backbone})" if backbone else f"ours on {benchmark}"
+    names = (here, "as published (7B, real benchmark)")
     figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, name in enumerate(("ours", "published"), start=1):
         part = beside[["method", name]].rename(columns={name: "value"})

@@ -17,9 +17,9 @@ ABOUT = (
     "Two protocols, never one table's column: **measured here** are runs of this folder (and, where a method has none, "
     "results kept with the project) on a small embedded benchmark; **published** are numbers that papers print of a 7B "
     "model on the real benchmark. Only the order of methods may be compared. Measured: the score of every task after "
-    "the last one, mean ± standard deviation over seeds (n − 1), in percent, but captions in the unit that their column "
-    "names; *mean* is over tasks, and without captions where it says so, then in both panels of the picture. *rows* "
-    "are training rows of a task. Pictures save themselves as PNG by the camera above them."
+    "the last one, mean ± standard deviation over seeds (n − 1), in percent, but captions in the unit that their "
+    "column names; *mean* is over tasks, and without captions where it says so, then in both panels of the picture. "
+    "*rows* are training rows of a task. Pictures save themselves as PNG by the camera above them."
 )
 MEASURED = "Measured here: mean ± standard deviation over seeds, % unless the column has another unit"
 PRINTED = "As published, another protocol: 7B model on the real benchmark, %"
