@@ -52,6 +52,11 @@ def variants_beside(runs: Path) -> Path:
 def prepare(runs: Path) -> Path:
     """Make the runs that notebooks read: one trained through the command line, and variants with made-up scores."""
     write_variants(variants_beside(runs))
+    return train(runs)
+
+
+def train(runs: Path) -> Path:
+    """Train one run through the command line."""
     options = [word for name, value in ITEMS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     options += [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     chosen = ["--benchmark", "mini-coin", "--method", "same", "--runs", str(runs)]
