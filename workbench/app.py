@@ -107,12 +107,17 @@ class Serving:
         """Whether only this machine can reach it."""
         return guard.is_local(self.address)
 
+    @property
+    def alone(self) -> bool:
+        """Whether only who sits at this machine comes: a name or a prefix means that a proxy lets others reach it."""
+        return self.local and not self.hosts and not self.prefix
+
 
 def serve(runs: str | Path, how: Serving | None = None) -> None:
     """Serve the page until stopped, with session threads, without an admin page.
 
-    The address is printed once it can be opened. Without a login it is everybody's who can reach it: then only people
-    on this machine may queue jobs.
+    The address is printed once it can be opened. Without a login it is everybody's who can reach it: then only who sits
+    at this machine may queue jobs, and with a proxy before it nobody.
 
     Raises:
         InputError: an option cannot be used.
@@ -128,7 +133,7 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
     jobs = Jobs(how.scheduler, how.limits, _log_job)
     pn.config.nthreads = THREADS
     server = pn.serve(
-        {"/": lambda: page(store, _visitor(accounts, jobs, how.local))},
+        {"/": lambda: page(store, _visitor(accounts, jobs, how.alone))},
         address=how.address,
         port=port,
         websocket_origin=sorted(hosts),
@@ -146,8 +151,9 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
     for wish in (signal.SIGINT, signal.SIGTERM):
         server.io_loop.asyncio_loop.add_signal_handler(wish, server.io_loop.stop)
     server.start()
-    if accounts is None and not how.local:
-        logging.getLogger("workbench").warning("No login: everybody who reaches this address sees the runs.")
+    if accounts is None and not how.alone:
+        warning = "No login: everybody who reaches this address sees the runs, and nobody may queue jobs."
+        logging.getLogger("workbench").warning(warning)
     shown = "localhost" if how.local else how.address
     print(f"Dashboard of {store.runs}: http://{shown}:{port}{prefix} (Ctrl-C stops it)", flush=True)
     say("listening", host=how.address, port=port, prefix=prefix, login=accounts is not None, version=__version__)
@@ -159,9 +165,9 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
         say("stopped")
 
 
-def _visitor(accounts: Accounts | None, jobs: Jobs, local: bool) -> Visitor:
+def _visitor(accounts: Accounts | None, jobs: Jobs, alone: bool) -> Visitor:
     if accounts is None:
-        return Visitor("" if local else "anybody", jobs if local else None, jobs)
+        return Visitor("" if alone else "anybody", jobs if alone else None, jobs)
     name = pn.state.user or ""
     return Visitor(name, jobs if accounts.role(name) == "runner" else None, jobs)
 
