@@ -143,9 +143,9 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
         start=False,
         verbose=False,
         warm=True,  # imports and tables before the first visitor
-        **guard.options(accounts, how.oauth, prefix, how.local),
+        **guard.options(accounts, how.oauth, prefix),
     )
-    guard.stand_before(server, hosts, prefix)
+    guard.stand_before(server, hosts, prefix, how.local)
     gc.collect()
     gc.freeze()  # what was imported stays: going through all of it takes longer than answering a visitor
     for wish in (signal.SIGINT, signal.SIGTERM):

@@ -4,8 +4,11 @@ Bokeh compares a websocket's origin with its list in some releases of tornado on
 be embedded elsewhere; this stands before all of its handlers, static files and websockets among them.
 """
 
+import ipaddress
 import re
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -69,6 +72,24 @@ def allowed_hosts(given: Iterable[str]) -> frozenset[str]:
     return frozenset(hosts)
 
 
+def forwarded(headers: httputil.HTTPHeaders, address: str, protocol: str) -> tuple[str, str]:
+    """Where a request came from before the proxy, and how.
+
+    Only what the proxy itself wrote counts: the last entry of X-Forwarded-For and X-Forwarded-Proto. Tornado lets
+    X-Real-Ip and X-Scheme override them, which a proxy passes on as the visitor sent them.
+
+    Args:
+        headers: of the request.
+        address: of the proxy, kept where it says none.
+        protocol: that the proxy spoke, kept where it says none.
+    """
+    last = {name: headers.get(name, "").rpartition(",")[2].strip() for name in ("X-Forwarded-For", "X-Forwarded-Proto")}
+    with suppress(ValueError):
+        address = str(ipaddress.ip_address(last["X-Forwarded-For"]))
+    scheme = last["X-Forwarded-Proto"]
+    return address, scheme if scheme in ("http", "https") else protocol
+
+
 class Gate(httputil.HTTPServerConnectionDelegate):
     """Stands between the HTTP server and the application.
 
@@ -76,12 +97,20 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         application: what answers when nothing is wrong.
         hosts: HOST (any port of the web's own) or HOST:PORT that a request may name as its host or origin.
         prefix: path below which the application lives, "" or "/name".
+        proxied: whether what a proxy says of its visitors is believed.
     """
 
-    def __init__(self, application: httputil.HTTPServerConnectionDelegate, hosts: frozenset[str], prefix: str):
+    def __init__(
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        hosts: frozenset[str],
+        prefix: str,
+        proxied: bool = False,
+    ):
         self.application = application
         self.hosts = hosts
         self.prefix = prefix
+        self.proxied = proxied
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         """Take a request that begins."""
@@ -117,6 +146,7 @@ class _Connection:
 
     def __init__(self, inner: Any):
         self._inner = inner
+        self.context = copy(inner.context)  # of this request: the next one may be another visitor's
         self.secure = False
 
     def __getattr__(self, name: str) -> Any:
@@ -157,14 +187,17 @@ class _Request(httputil.HTTPMessageDelegate):
         self._refusal: Refusal | None = None
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> Awaitable[None] | None:
-        self._connection.secure = self._connection.context.protocol == "https"
+        context = self._connection.context
+        if self._gate.proxied:
+            context.remote_ip, context.protocol = forwarded(headers, context.remote_ip, context.protocol)
+        self._connection.secure = context.protocol == "https"
         self._refusal = self._gate.refusal(start_line.method, start_line.path, headers)
         if self._refusal is None:
             self._next = self._gate.application.start_request(self._server_conn, self._connection)
             return self._next.headers_received(start_line, headers)
         if self._refusal.status != 302:
             about = {"host": headers.get("Host"), "origin": headers.get("Origin")}
-            where = {"address": self._connection.context.remote_ip, "path": start_line.path.partition("?")[0]}
+            where = {"address": context.remote_ip, "path": start_line.path.partition("?")[0]}
             say("refused", **where, **about, status=self._refusal.status, reason=self._refusal.reason)
         return None
 

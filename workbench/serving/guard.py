@@ -88,18 +88,15 @@ def hosts(address: str, port: int, given: tuple[str, ...]) -> frozenset[str]:
     return allowed_hosts(given) | {f"{name}:{port}" for name in bracketed if ":" not in name}
 
 
-def options(found: Accounts | None, oauth: str | None, prefix: str, local: bool) -> dict[str, Any]:
-    """What Panel's and Bokeh's server is told.
-
-    Forwarded headers are believed from a proxy on this machine only: nobody else can reach a local address.
-    """
+def options(found: Accounts | None, oauth: str | None, prefix: str) -> dict[str, Any]:
+    """What Panel's and Bokeh's server is told."""
     cookie_secret = os.environ.get("PANEL_COOKIE_SECRET") or secrets.token_urlsafe(32)
     chosen: dict[str, Any] = {
         "cookie_secret": cookie_secret,
         "cookie_path": f"{prefix}/",
         "secret_key": secrets.token_bytes(32),
         "sign_sessions": True,
-        "use_xheaders": local,
+        "use_xheaders": False,  # the gate reads them
         "websocket_max_message_size": LARGEST_MESSAGE,
         "http_server_kwargs": {"max_body_size": LARGEST_BODY},
         "log_function": _log_request,
@@ -113,11 +110,14 @@ def options(found: Accounts | None, oauth: str | None, prefix: str, local: bool)
     return chosen
 
 
-def stand_before(server: Any, allowed: frozenset[str], prefix: str) -> None:
-    """Put the gate between a server's socket and its application, and the answer to who asks for its health."""
+def stand_before(server: Any, allowed: frozenset[str], prefix: str, local: bool) -> None:
+    """Put the gate between a server's socket and its application, and the answer to who asks for its health.
+
+    Forwarded headers are believed from a proxy on this machine only: nobody else can reach a local address.
+    """
     application = server._tornado
     application.add_handlers(".*", [(f"(?:{re.escape(prefix)})?{HEALTH}", Health)])
-    server._http.request_callback = Gate(application, allowed, prefix)
+    server._http.request_callback = Gate(application, allowed, prefix, local)
 
 
 def _log_request(handler: RequestHandler) -> None:

@@ -8,7 +8,7 @@ from tornado.web import Application
 
 from same.errors import InputError
 from workbench.serving import guard
-from workbench.serving.gate import Gate, allowed_hosts
+from workbench.serving.gate import Gate, allowed_hosts, forwarded
 from workbench.serving.login import OAuth
 
 HOSTS = frozenset({"localhost:5006", "lab.example", "other.example:8080"})
@@ -83,6 +83,22 @@ def test_health_is_told_to_everybody_and_a_prefix_without_its_slash_is_led_on() 
     assert status("/health", "10.0.0.7:5006") == 200
     assert status("/same/health", "10.0.0.7:5006", prefix="/same") == 200
     assert status("/same?a=1", prefix="/same") == 302
+
+
+@pytest.mark.parametrize(
+    ("headers", "address", "protocol"),
+    [
+        ({"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}, "203.0.113.9", "https"),
+        ({"X-Forwarded-For": "198.51.100.77, 203.0.113.9"}, "203.0.113.9", "http"),
+        ({"X-Forwarded-For": "203.0.113.9", "X-Real-Ip": "198.51.100.77", "X-Scheme": "https"}, "203.0.113.9", "http"),
+        ({"X-Forwarded-For": "198.51.100.77, unknown", "X-Forwarded-Proto": "wss"}, "127.0.0.1", "http"),
+        ({"X-Forwarded-For": "2001:db8::9"}, "2001:db8::9", "http"),
+        ({"X-Real-Ip": "198.51.100.77"}, "127.0.0.1", "http"),
+        ({}, "127.0.0.1", "http"),
+    ],
+)
+def test_a_visitor_comes_from_where_the_proxy_says(headers: dict[str, str], address: str, protocol: str) -> None:
+    assert forwarded(HTTPHeaders(headers), "127.0.0.1", "http") == (address, protocol)
 
 
 @pytest.mark.parametrize("host", ["*", "*.example", "http://lab.example", "lab.example/x", "lab.example:port", ""])

@@ -50,6 +50,9 @@ class Served:
     def cookie(self, name: str) -> str:
         return str(self.login(name, PASSWORD).headers["Set-Cookie"]).partition(";")[0]
 
+    def logins(self) -> list[dict[str, object]]:
+        return [event for event in self.events() if event["event"] == "login"]
+
     def events(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
 
@@ -146,6 +149,17 @@ def test_wrong_passwords_lock_the_name_and_say_nothing_of_which_was_wrong(served
     assert locked.status == 429
     assert int(locked.headers["Retry-After"]) > 20
     assert served.login("bob", PASSWORD).status == 302
+
+
+def test_a_visitor_cannot_choose_the_address_that_is_locked(served: Served) -> None:
+    for number in range(5):
+        forged = {"X_Real_Ip": f"198.51.100.{number}", "X_Scheme": "https"}
+        answer = served.login("nobody", "wrong", X_Forwarded_For=f"192.0.2.{number}, 203.0.113.9", **forged)
+        assert answer.status == 401
+        assert answer.headers["Strict-Transport-Security"] is None
+        assert served.logins()[-1]["address"] == "203.0.113.9"
+    assert served.login("nobody", "wrong", X_Forwarded_For="203.0.113.9", X_Real_Ip="198.51.100.9").status == 429
+    assert served.login("nobody", "wrong", X_Forwarded_For="203.0.113.10").status == 401
 
 
 async def _socket(served: Served, origin: str, cookie: str, token: str) -> str:
