@@ -22,6 +22,8 @@ def work(command: Sequence[str], key: str, seconds: float, gigabytes: float) -> 
 
     worker = distributed.get_worker()
     stop = distributed.Event(f"stop-{key}", client=distributed.get_client())
+    if stop.is_set():
+        return "cancelled", "before it began", []
     worker.log_event(f"job-{key}", {"kind": "start"})
     return watch(command, lambda event: worker.log_event(f"job-{key}", event), stop.is_set, seconds, gigabytes)
 

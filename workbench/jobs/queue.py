@@ -18,6 +18,7 @@ from workbench.jobs.asked import Asked
 from workbench.jobs.process import work
 
 FINISHED = ("done", "failed", "cancelled")
+NOT_BEGUN = "before it began"
 _ROUTES = ("distributed.scheduler.http.routes", "distributed.worker.http.routes")
 """Dask always opens ports for its pages: local ones, with no page."""
 _KEPT = 200
@@ -73,6 +74,20 @@ class Job:
         return self.asked.title
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A job that Dask has, and how it learns that nobody wants it."""
+
+    future: Any
+    wish: Any
+
+    def stop(self, began: bool) -> None:
+        """Tell its process, and take it from those that wait if it has not begun; asks the scheduler, so it may wait."""
+        self.wish.set()
+        if not began:
+            self.future.cancel()
+
+
 class Jobs:
     """The queue of this server.
 
@@ -95,8 +110,7 @@ class Jobs:
         self._notify = notify
         self._patience = patience
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._stops: dict[str, Any] = {}
-        self._sent: dict[str, Any] = {}
+        self._sent: dict[str, _Sent] = {}
         self._lock = threading.RLock()
         self._starter = ThreadPoolExecutor(1, "jobs")  # connecting takes seconds: nobody waits for it
         self._client: Any = None
@@ -148,22 +162,29 @@ class Jobs:
         job = self.job(key)
         if job.user != user:
             raise InputError(f"A job can be cancelled by its user; this one is {job.user}'s. Ask them.")
-        self._change(key, message="stopping …")
         with self._lock:
-            stop = self._stops.get(key)
-        if stop is None:
-            self._end(key, "cancelled", "before it began")
-        else:
-            stop()
+            sent = self._sent.get(key)
+            began = self.job(key).state != "waiting"
+            if began:
+                changed = self._change(key, state="stopping", message="stopping …")
+            else:
+                changed = self._change(key, state="cancelled", ended=time.time(), message=NOT_BEGUN)
+            if changed is not None and sent is not None and not self._closed:
+                self._starter.submit(sent.stop, began)
+        if changed is not None and not began:
+            self._notify(changed)
 
     def close(self) -> None:
         """Stop every job and the worker."""
         with self._lock:
             self._closed = True
-            stops = list(self._stops.values())
-        for stop in stops:
-            stop()
-        self._starter.shutdown(wait=True, cancel_futures=True)
+        self._starter.shutdown(wait=True, cancel_futures=True)  # from now on nothing is sent
+        for job in self.listed():
+            sent = self._sent.get(job.key)
+            if sent is not None:
+                sent.stop(began=job.state != "waiting")
+            elif job.state not in FINISHED:
+                self._end(job.key, "cancelled", NOT_BEGUN)
         if self._client is not None:
             self._let_end()
             self._client.close(timeout=10)
@@ -175,7 +196,7 @@ class Jobs:
         import distributed
 
         with self._lock:
-            running = [future for key, future in self._sent.items() if self.job(key).state == "running"]
+            running = [self._sent[job.key].future for job in self._jobs.values() if job.state in ("running", "stopping")]
         if running:
             with suppress(TimeoutError):
                 distributed.wait(running, timeout=20)
@@ -187,32 +208,22 @@ class Jobs:
             return
         try:
             client = self._connected()
-            import distributed
-
-            topic, wish = f"job-{key}", distributed.Event(f"stop-{key}", client=client)
-            client.subscribe_topic(topic, lambda event: self._heard(key, event[1]))
-            future = client.submit(
-                work,
-                list(command),
-                key,
-                self.limits.minutes * 60,
-                self.limits.gigabytes,
-                key=key,
-                pure=False,
-                retries=0,
-            )
+            with self._lock:  # connecting takes seconds: who cancelled meanwhile found nothing to stop
+                if self._closed or self.job(key).state in FINISHED:
+                    return
+                self._sent[key] = sent = self._asked_of(client, key, command)
         except (OSError, ValueError, RuntimeError) as error:
             self._end(key, "failed", f"The scheduler {self._scheduler or 'here'} must answer; {error}.")
             return
+        sent.future.add_done_callback(lambda done: self._done(key, done))
 
-        def stop() -> None:
-            wish.set()
-            if self.job(key).state == "waiting":
-                future.cancel()
+    def _asked_of(self, client: Any, key: str, command: Sequence[str]) -> "_Sent":
+        import distributed
 
-        with self._lock:
-            self._stops[key], self._sent[key] = stop, future
-        future.add_done_callback(lambda done: self._done(key, done))
+        client.subscribe_topic(f"job-{key}", lambda event: self._heard(key, event[1]))
+        limits = (self.limits.minutes * 60, self.limits.gigabytes)
+        future = client.submit(work, list(command), key, *limits, key=key, pure=False, retries=0)
+        return _Sent(future, distributed.Event(f"stop-{key}", client=client))
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -256,8 +267,10 @@ class Jobs:
             self._change(key, answered=event["results"], share=event["results"] * whole)
 
     def _done(self, key: str, future: Any) -> None:
+        with self._lock:
+            self._sent.pop(key, None)
         if future.cancelled():
-            self._end(key, "cancelled", "before it began")
+            self._end(key, "cancelled", NOT_BEGUN)
         elif future.status == "error":
             self._end(key, "failed", str(future.exception()))
         else:
@@ -266,18 +279,17 @@ class Jobs:
         if self._client is not None and not self._closed:
             self._client.unsubscribe_topic(f"job-{key}")
 
-    def _change(self, key: str, **changes: Any) -> None:
+    def _change(self, key: str, **changes: Any) -> Job | None:
+        """Let a job go on; None for one that has ended, which stays as it is."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is not None and job.state not in FINISHED:
-                self._jobs[key] = replace(job, **changes)
+            if job is None or job.state in FINISHED:
+                return None
+            changed = self._jobs[key] = replace(job, **changes)
+            return changed
 
     def _end(self, key: str, state: str, message: str, results: Sequence[str] = ()) -> None:
         whole = {"share": 1.0} if state == "done" else {}
-        self._change(key, state=state, ended=time.time(), message=message, results=tuple(results), **whole)
-        with self._lock:
-            self._stops.pop(key, None)
-            self._sent.pop(key, None)
-            job = self._jobs.get(key)
-        if job is not None:
-            self._notify(job)
+        ended = self._change(key, state=state, ended=time.time(), message=message, results=tuple(results), **whole)
+        if ended is not None:
+            self._notify(ended)

@@ -1,13 +1,18 @@
 """The queue: who may ask for what, how a job goes through a real Dask worker, and its end."""
 
+import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import psutil
 import pytest
+from distributed import LocalCluster
 
 from same.errors import InputError
 from same.runs import RunFolder, write_table
@@ -17,6 +22,21 @@ from workbench.jobs.queue import FINISHED, Job, Jobs, Limits
 
 ASKED = Rerouting("gqa", ("0",), (1,))
 LAYER = "base_model.model.model.language_model.layers.0.mlp.gate_proj"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A question that a few lines answer."""
+
+    lines: str
+    title: str = "a program"
+    count: int = 1
+
+    def check(self, run: RunFolder) -> None:
+        """It fits every run."""
+
+    def command(self, run: RunFolder) -> list[str]:
+        return [sys.executable, "-c", self.lines]
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +168,44 @@ def test_jobs_go_through_the_worker_one_after_the_other(run: RunFolder, jobs: Jo
     jobs.submit("alice", run, "name", ASKED)  # what has ended counts no more
     listening = [one for one in psutil.Process().net_connections("inet") if one.status == psutil.CONN_LISTEN]
     assert {one.laddr.ip for one in listening} <= {"127.0.0.1"}
+
+
+def pass_on(near: socket.socket, place: SplitResult) -> None:
+    """Let a connection reach another place."""
+
+    def one_way(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(1 << 16):
+                target.sendall(part)
+
+    far = socket.create_connection((place.hostname, place.port))
+    for pair in ((near, far), (far, near)):
+        threading.Thread(target=one_way, args=pair, daemon=True).start()
+
+
+@pytest.mark.slow
+def test_a_job_cancelled_while_it_is_being_sent_does_not_run(run: RunFolder, ended: Ended) -> None:
+    lab = LocalCluster(1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0")
+    with lab, socket.create_server(("127.0.0.1", 0)) as between:
+        jobs = Jobs(f"tcp://127.0.0.1:{between.getsockname()[1]}", notify=ended)
+        job = jobs.submit("alice", run, "name", ASKED)
+        first, _ = between.accept()  # it is connecting
+        jobs.cancel(job.key, "alice")
+        assert ended.wait(job.key).state == "cancelled"
+        following = jobs.submit("alice", run, "name", Program("pass"))
+
+        def let_all_in() -> None:
+            pass_on(first, urlsplit(lab.scheduler_address))
+            with suppress(OSError):
+                while True:
+                    pass_on(between.accept()[0], urlsplit(lab.scheduler_address))
+
+        threading.Thread(target=let_all_in, daemon=True).start()
+        assert ended.wait(following.key).state == "done"
+        assert [event["kind"] for _, event in lab.scheduler.get_events(f"job-{following.key}")] == ["start"]
+        assert not lab.scheduler.get_events(f"job-{job.key}")
+        assert jobs.job(job.key).state == "cancelled"
+        jobs.close()
 
 
 def test_a_scheduler_that_does_not_answer_fails_the_job(run: RunFolder, ended: Ended, tmp_path: Path) -> None:
