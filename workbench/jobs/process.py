@@ -8,11 +8,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from same.errors import RunFailed
 
 _POLL_S = 0.5
+_PATIENCE_S = 10.0
 _TAIL = 2000
 
 
@@ -115,14 +117,14 @@ def _memory(pid: int) -> int:
 
 
 def _end_group(process: "subprocess.Popen[str]") -> None:
-    """End a process and its children: first asked, then told."""
-    for wish, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, wish)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-    if process.poll() is None:
-        raise RunFailed(f"Process {process.pid} must end; it does not.")
+    """End a process, if it has not ended, and whatever it started: it is asked first, the rest is told."""
+    with suppress(ProcessLookupError):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_S)
+        os.killpg(process.pid, signal.SIGKILL)  # children may outlive it
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        raise RunFailed(f"Process {process.pid} must end; it does not.") from None

@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Any
 
+import psutil
 import pytest
 
 from workbench.jobs.process import watch
@@ -44,6 +45,27 @@ def test_a_process_that_must_stop_or_takes_too_much_is_ended(
     assert found == state
     assert said in message
     assert time.monotonic() - began < 30
+
+
+STUBBORN = """
+import json, subprocess, time
+child = subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo; while :; do sleep 1; done"], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(json.dumps({"kind": "child", "pid": child.pid}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("rest", "state"), [("time.sleep(100)", "cancelled"), ("", "done")])
+def test_nothing_that_a_job_started_outlives_it(rest: str, state: str) -> None:
+    """Neither when it must stop nor when it ends by itself; the child does not listen to being asked."""
+    told: list[dict[str, Any]] = []
+    began = time.monotonic()
+    found, *_ = watch([sys.executable, "-c", STUBBORN + rest], told.append, lambda: bool(rest and told), 60, 4)
+    assert found == state
+    assert time.monotonic() - began < 9
+    (event,) = told
+    _, alive = psutil.wait_procs([psutil.Process(event["pid"])] if psutil.pid_exists(event["pid"]) else [], timeout=9)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_secrets_of_the_server_do_not_reach_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
