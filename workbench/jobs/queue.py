@@ -1,5 +1,6 @@
 """The queue of a server: who asked for what, how far it is, and the way to Dask and back."""
 
+import logging
 import tempfile
 import threading
 import time
@@ -17,8 +18,10 @@ from same.runs import RunFolder
 from workbench.jobs.asked import Asked
 from workbench.jobs.process import work
 
+LOG = logging.getLogger("workbench")
 FINISHED = ("done", "failed", "cancelled")
 NOT_BEGUN = "before it began"
+LOST = "The scheduler or the worker that had it is gone. Ask again."
 _ROUTES = ("distributed.scheduler.http.routes", "distributed.worker.http.routes")
 """Dask always opens ports for its pages: local ones, with no page."""
 _KEPT = 200
@@ -82,10 +85,15 @@ class _Sent:
     wish: Any
 
     def stop(self, began: bool) -> None:
-        """Tell its process, and take it from those that wait if it has not begun; asks the scheduler, so it may wait."""
-        self.wish.set()
-        if not began:
-            self.future.cancel()
+        """Tell its process, and take it from those that wait if it has not begun; the scheduler may take its time."""
+        if self.future.client.status != "running":
+            return  # the job is lost, which its future tells
+        try:
+            self.wish.set()
+            if not began:
+                self.future.cancel()
+        except Exception:  # of a library's own classes; nobody else looks at this thread
+            LOG.exception("job not stopped")
 
 
 class Jobs:
@@ -126,21 +134,24 @@ class Jobs:
             asked: the question.
 
         Raises:
-            InputError: the question does not fit the run, or the user or the server has too many jobs.
+            InputError: the question does not fit the run, the user or the server has too many jobs, or the server ends.
         """
         asked.check(run)
         job = Job(uuid.uuid4().hex[:12], user, name, asked)
         with self._lock:
+            if self._closed:
+                raise InputError("The server must go on to take jobs; it is ending. Ask again when it is back.")
             open_jobs = [other for other in self._jobs.values() if other.state not in FINISHED]
             own = sum(other.user == user for other in open_jobs)
             if own >= self.limits.per_user or len(open_jobs) >= self.limits.waiting:
                 whose, count = ("you have", own) if own >= self.limits.per_user else ("the server has", len(open_jobs))
                 raise InputError(f"No more jobs can wait: {whose} {count}. Cancel one, or wait until one has ended.")
             self._jobs[job.key] = job
-            while len(self._jobs) > _KEPT:
-                self._jobs.popitem(last=False)
+            old = [key for key, other in self._jobs.items() if other.state in FINISHED]
+            for key in old[: max(0, len(self._jobs) - _KEPT)]:
+                del self._jobs[key]
+            self._starter.submit(self._send, job.key, asked.command(run))
         self._notify(job)
-        self._starter.submit(self._send, job.key, asked.command(run))
         return job
 
     def listed(self) -> list[Job]:
@@ -186,36 +197,50 @@ class Jobs:
             elif job.state not in FINISHED:
                 self._end(job.key, "cancelled", NOT_BEGUN)
         if self._client is not None:
-            self._let_end()
-            self._client.close(timeout=10)
-            if self._client.cluster is not None:
-                self._client.cluster.close(timeout=10)
+            if self._client.status == "running":
+                self._let_end()
+            self._leave()
 
     def _let_end(self) -> None:
         """Wait until running jobs have ended their processes."""
         import distributed
 
         with self._lock:
-            running = [self._sent[job.key].future for job in self._jobs.values() if job.state in ("running", "stopping")]
+            began = {key for key, job in self._jobs.items() if job.state in ("running", "stopping")}
+            running = [sent.future for key, sent in self._sent.items() if key in began]
         if running:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, distributed.CancelledError):
                 distributed.wait(running, timeout=20)
+
+    def _leave(self) -> None:
+        """Close what leads to Dask."""
+        client, self._client = self._client, None
+        with suppress(OSError):  # a scheduler that is lost does not answer
+            client.close(timeout=10)
+        if client.cluster is not None:
+            client.cluster.close(timeout=10)
 
     # -- towards Dask ---------------------------------------------------------------------------------------------
 
     def _send(self, key: str, command: Sequence[str]) -> None:
-        if self._closed or self.job(key).state in FINISHED:
+        if not self._wanted(key):
             return
         try:
             client = self._connected()
             with self._lock:  # connecting takes seconds: who cancelled meanwhile found nothing to stop
-                if self._closed or self.job(key).state in FINISHED:
+                if not self._wanted(key):
                     return
                 self._sent[key] = sent = self._asked_of(client, key, command)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of a library's own classes; nobody else looks at this thread
+            LOG.exception("job not sent")
             self._end(key, "failed", f"The scheduler {self._scheduler or 'here'} must answer; {error}.")
             return
         sent.future.add_done_callback(lambda done: self._done(key, done))
+
+    def _wanted(self, key: str) -> bool:
+        with self._lock:
+            job = self._jobs.get(key)
+            return job is not None and job.state not in FINISHED and not self._closed
 
     def _asked_of(self, client: Any, key: str, command: Sequence[str]) -> "_Sent":
         import distributed
@@ -226,6 +251,8 @@ class Jobs:
         return _Sent(future, distributed.Event(f"stop-{key}", client=client))
 
     def _connected(self) -> Any:
+        if self._client is not None and self._client.status != "running":
+            self._leave()  # it lost its scheduler
         if self._client is None:
             import dask
             import distributed
@@ -246,7 +273,9 @@ class Jobs:
         return self._client
 
     def _heard(self, key: str, event: Mapping[str, Any]) -> None:
-        job, kind = self.job(key), event.get("kind")
+        job, kind = self._jobs.get(key), event.get("kind")
+        if job is None:
+            return
         whole = 1 / job.asked.count
         begun = job.answered * whole
         if kind == "start":
@@ -267,17 +296,20 @@ class Jobs:
             self._change(key, answered=event["results"], share=event["results"] * whole)
 
     def _done(self, key: str, future: Any) -> None:
+        try:
+            if future.status == "finished":
+                self._end(key, *future.result(timeout=self._patience))
+            elif future.status == "error":
+                self._end(key, "failed", str(future.exception(timeout=self._patience)))
+            else:
+                self._end(key, *(("cancelled", "the server ended") if self._closed else ("failed", LOST)))
+            if future.client.status == "running":
+                future.client.unsubscribe_topic(f"job-{key}")
+        except Exception as error:  # of a library's own classes; nobody else looks at this thread
+            LOG.exception("job lost")
+            self._end(key, "failed", f"{LOST} {error}")
         with self._lock:
             self._sent.pop(key, None)
-        if future.cancelled():
-            self._end(key, "cancelled", NOT_BEGUN)
-        elif future.status == "error":
-            self._end(key, "failed", str(future.exception()))
-        else:
-            state, message, results = future.result()
-            self._end(key, state, message, results)
-        if self._client is not None and not self._closed:
-            self._client.unsubscribe_topic(f"job-{key}")
 
     def _change(self, key: str, **changes: Any) -> Job | None:
         """Let a job go on; None for one that has ended, which stays as it is."""

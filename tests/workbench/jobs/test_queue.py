@@ -1,10 +1,11 @@
 """The queue: who may ask for what, how a job goes through a real Dask worker, and its end."""
 
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from same.errors import InputError
 from same.runs import RunFolder, write_table
 from tests.workbench.synthetic import write_run
 from workbench.jobs.asked import Rerouting, TokenRouting
-from workbench.jobs.queue import FINISHED, Job, Jobs, Limits
+from workbench.jobs.queue import FINISHED, LOST, Job, Jobs, Limits
 
 ASKED = Rerouting("gqa", ("0",), (1,))
 LAYER = "base_model.model.model.language_model.layers.0.mlp.gate_proj"
@@ -208,12 +209,75 @@ def test_a_job_cancelled_while_it_is_being_sent_does_not_run(run: RunFolder, end
         jobs.close()
 
 
+LAB = """
+import sys
+from distributed import LocalCluster
+port = int(sys.argv[1])
+lab = LocalCluster(
+    1, threads_per_worker=1, processes=False, protocol="tcp", scheduler_port=port, dashboard_address="127.0.0.1:0"
+)
+print(lab.scheduler_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def lab(port: int = 0) -> Iterator[str]:
+    """A cluster in a process of its own, killed at the end; gives its address."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LAB, str(port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.mark.slow
+def test_jobs_of_a_scheduler_that_is_lost_have_failed_and_a_new_one_takes_the_next(
+    run: RunFolder, ended: Ended
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as waiting:
+        to_us = f"import socket; socket.create_connection({waiting.getsockname()}).recv(1)"
+        with lab() as address:
+            jobs = Jobs(address, None, ended, patience=3)
+            running = jobs.submit("alice", run, "name", Program(to_us))
+            process, _ = waiting.accept()
+            behind = jobs.submit("alice", run, "name", Program("pass"))
+        lost = [ended.wait(job.key) for job in (running, behind)]
+        process.close()
+    assert [(job.state, job.message) for job in lost] == [("failed", LOST)] * 2
+    unanswered = ended.wait(jobs.submit("alice", run, "name", Program("pass")).key)
+    assert (unanswered.state, address in unanswered.message) == ("failed", True)
+    with lab(urlsplit(address).port or 0):
+        assert ended.wait(jobs.submit("alice", run, "name", Program("pass")).key).state == "done"
+        jobs.close()
+
+
 def test_a_scheduler_that_does_not_answer_fails_the_job(run: RunFolder, ended: Ended, tmp_path: Path) -> None:
     jobs = Jobs("tcp://127.0.0.1:1", None, ended, patience=1)
     job = ended.wait(jobs.submit("alice", run, "name", ASKED).key)
     assert job.state == "failed"
     assert "tcp://127.0.0.1:1" in job.message
     jobs.close()
+
+
+def test_of_many_jobs_the_oldest_that_have_ended_are_forgotten(run: RunFolder) -> None:
+    told: list[str] = []
+    jobs = Jobs("tcp://127.0.0.1:1", None, lambda job: told.append(f"{job.key} {job.state}"), patience=2)
+    first = jobs.submit("alice", run, "name", ASKED)
+    others = [jobs.submit("alice", run, "name", Program("pass")) for _ in range(2)]
+    for _ in range(210):
+        jobs.cancel(others.pop(0).key, "alice")
+        others.append(jobs.submit("alice", run, "name", Program("pass")))
+    kept = jobs.listed()
+    assert len(kept) == 200
+    assert kept[-1].key == first.key
+    jobs.close()
+    assert len(told) == len(set(told)), "each is told once"
+    assert {job.state for job in jobs.listed()} <= set(FINISHED)
+    with pytest.raises(InputError, match="ending"):
+        jobs.submit("alice", run, "name", ASKED)
 
 
 @pytest.mark.parametrize("limits", [{"per_user": 0}, {"minutes": -1.0}, {"gigabytes": float("nan")}])
