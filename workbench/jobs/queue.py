@@ -125,7 +125,7 @@ class Jobs:
         self._closed = False
 
     def submit(self, user: str, run: RunFolder, name: str, asked: Asked) -> Job:
-        """Queue a job.
+        """Queue a job; where one that asks the same of the run waits or runs, give that one, whosever it is.
 
         Args:
             user: whose it is.
@@ -142,6 +142,9 @@ class Jobs:
             if self._closed:
                 raise InputError("The server must go on to take jobs; it is ending. Ask again when it is back.")
             open_jobs = [other for other in self._jobs.values() if other.state not in FINISHED]
+            for other in open_jobs:
+                if (other.run, other.asked) == (name, asked) and other.state != "stopping":
+                    return other
             own = sum(other.user == user for other in open_jobs)
             if own >= self.limits.per_user or len(open_jobs) >= self.limits.waiting:
                 whose, count = ("you have", own) if own >= self.limits.per_user else ("the server has", len(open_jobs))

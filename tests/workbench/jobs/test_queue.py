@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -142,23 +142,34 @@ def test_a_run_without_its_adapters_is_refused_before_a_model_is_loaded(
 
 
 def test_one_user_and_the_server_have_a_limit(run: RunFolder, jobs: Jobs) -> None:
-    first = jobs.submit("alice", run, "name", ASKED)
-    jobs.submit("alice", run, "name", ASKED)
+    one, two, three, four = (replace(ASKED, seed=seed) for seed in range(4))
+    first = jobs.submit("alice", run, "name", one)
+    jobs.submit("alice", run, "name", two)
     with pytest.raises(InputError, match="you have 2"):
-        jobs.submit("alice", run, "name", ASKED)
-    jobs.submit("bob", run, "name", ASKED)
+        jobs.submit("alice", run, "name", three)
+    jobs.submit("bob", run, "name", three)
     with pytest.raises(InputError, match="the server has 3"):
-        jobs.submit("carol", run, "name", ASKED)
+        jobs.submit("carol", run, "name", four)
     with pytest.raises(InputError, match="alice's"):
         jobs.cancel(first.key, "bob")
     with pytest.raises(InputError, match="Unknown job"):
         jobs.cancel("nothing", "bob")
 
 
+def test_who_asks_what_is_being_asked_gets_that_job(run: RunFolder, jobs: Jobs) -> None:
+    first = jobs.submit("alice", run, "name", ASKED)
+    assert jobs.submit("alice", run, "name", replace(ASKED)).key == first.key
+    assert jobs.submit("bob", run, "name", ASKED).key == first.key
+    assert jobs.submit("bob", run, "another", ASKED).key != first.key
+    jobs.cancel(first.key, "alice")
+    assert jobs.submit("alice", run, "name", ASKED).key != first.key
+
+
 @pytest.mark.slow
 def test_jobs_go_through_the_worker_one_after_the_other(run: RunFolder, jobs: Jobs, ended: Ended) -> None:
     """The synthetic run has no model: the command fails, and its reason comes back; the one that waits is cancelled."""
-    first, second = jobs.submit("alice", run, "name", ASKED), jobs.submit("alice", run, "name", ASKED)
+    first = jobs.submit("alice", run, "name", ASKED)
+    second = jobs.submit("alice", run, "name", Program("pass"))
     jobs.cancel(second.key, "alice")
     assert ended.wait(second.key).state == "cancelled"
     found = ended.wait(first.key)
@@ -266,10 +277,8 @@ def test_of_many_jobs_the_oldest_that_have_ended_are_forgotten(run: RunFolder) -
     told: list[str] = []
     jobs = Jobs("tcp://127.0.0.1:1", None, lambda job: told.append(f"{job.key} {job.state}"), patience=2)
     first = jobs.submit("alice", run, "name", ASKED)
-    others = [jobs.submit("alice", run, "name", Program("pass")) for _ in range(2)]
     for _ in range(210):
-        jobs.cancel(others.pop(0).key, "alice")
-        others.append(jobs.submit("alice", run, "name", Program("pass")))
+        jobs.cancel(jobs.submit("alice", run, "name", Program("pass")).key, "alice")
     kept = jobs.listed()
     assert len(kept) == 200
     assert kept[-1].key == first.key
