@@ -133,7 +133,7 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
     jobs = Jobs(how.scheduler, how.limits, _log_job)
     pn.config.nthreads = THREADS
     server = pn.serve(
-        {"/": lambda: page(store, _visitor(accounts, jobs, how.alone))},
+        {"/": lambda: page(store, _visitor(accounts, jobs, how, _said()))},
         address=how.address,
         port=port,
         websocket_origin=sorted(hosts),
@@ -165,11 +165,22 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
         say("stopped")
 
 
-def _visitor(accounts: Accounts | None, jobs: Jobs, alone: bool) -> Visitor:
+def _said() -> str:
+    """What the session's signed cookie says of who it is; Panel's guests are nobody here."""
+    return "" if pn.state.cookies.get("is_guest") else pn.state.user or ""
+
+
+def _visitor(accounts: Accounts | None, jobs: Jobs, how: Serving, said: str) -> Visitor:
     if accounts is None:
-        return Visitor("" if alone else "anybody", jobs if alone else None, jobs)
-    name = pn.state.user or ""
-    return Visitor(name, jobs if accounts.role(name) == "runner" else None, jobs)
+        return Visitor("" if how.alone else "anybody", jobs if how.alone else None, jobs)
+
+    def who() -> str | None:
+        return said if how.oauth else accounts.holder(said)
+
+    def may() -> bool:
+        return accounts.role(who()) == "runner"
+
+    return Visitor(who() or "", jobs if may() else None, jobs, may)
 
 
 def _log_job(job: Job) -> None:

@@ -96,6 +96,19 @@ def add(
     print(f"{name} is {role} in {accounts.path}. Serve with: workbench serve --auth {accounts.path}")
 
 
+@users.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Who may no longer enter.")],
+    auth: Annotated[Path | None, typer.Option(help="File of accounts (default: in the user's configuration).")] = None,
+) -> None:
+    """Take an account out; a server that runs lets it do no more."""
+    from workbench.serving.accounts import Accounts, default_path
+
+    accounts = Accounts(auth or default_path())
+    accounts.remove(name)
+    print(f"{name} is no longer in {accounts.path}.")
+
+
 def _password(name: str) -> str:
     if sys.stdin.isatty():
         return str(typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True, err=True))

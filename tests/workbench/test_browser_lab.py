@@ -105,10 +105,15 @@ def test_hostile_runs_are_shown_and_do_nothing(hostile: Path) -> None:
 
 
 @pytest.fixture
-def guarded(runs: Path, tmp_path: Path) -> Iterator[str]:
+def accounts(tmp_path: Path) -> Accounts:
     accounts = Accounts(tmp_path / "users.json")
     accounts.add("alice", "runner", "correct horse")
     accounts.add("bob", "viewer", "correct horse")
+    return accounts
+
+
+@pytest.fixture
+def guarded(runs: Path, accounts: Accounts) -> Iterator[str]:
     command = [sys.executable, "-m", "workbench.cli", "serve", "--runs", str(runs), "--port", "0", "--prefix", "/same"]
     with subprocess.Popen(
         [*command, "--auth", str(accounts.path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -118,7 +123,7 @@ def guarded(runs: Path, tmp_path: Path) -> Iterator[str]:
         server.terminate()
 
 
-def test_login_leads_to_the_page_and_roles_to_what_one_may_do(guarded: str) -> None:
+def test_login_leads_to_the_page_and_roles_to_what_one_may_do(guarded: str, accounts: Accounts) -> None:
     for name, may in (("bob", False), ("alice", True)):
         with browser_page(height=1500) as page:
             page.goto(f"{guarded}/?view=rerouting")
@@ -131,4 +136,9 @@ def test_login_leads_to_the_page_and_roles_to_what_one_may_do(guarded: str) -> N
             button = page.get_by_role("button", name="Evaluate this pair")
             button.wait_for()
             assert button.is_enabled() is may
-            assert page.get_by_text("Only runners may queue jobs").count() == (0 if may else 1)
+            refused = page.get_by_text("Only runners may queue jobs")
+            assert refused.count() == (0 if may else 1)
+            if may:
+                accounts.add(name, "viewer", "correct horse")  # while the page is open
+                button.click()
+                refused.wait_for()

@@ -6,6 +6,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ class Accounts:
         account = self.read().get(name or "")
         return account.role if account else None
 
+    def seal(self, name: str) -> str:
+        """What a login's cookie says: the name, and what ends with the password."""
+        account = self.read().get(name)
+        known = account.hash if account and account.hash else ""
+        return f"{name}:{sha256(known.encode()).hexdigest()[:32]}"
+
+    def holder(self, seal: str) -> str | None:
+        """Whose seal it is, None when the account or its password is another one by now."""
+        name = seal.partition(":")[0]
+        account = self.read().get(name)
+        return name if account and account.hash and seal == self.seal(name) else None
+
     def verify(self, name: str, password: str) -> bool:
         """Whether the password is the account's; unknown names take as long as known ones."""
         account = self.read().get(name)
@@ -99,6 +112,16 @@ class Accounts:
         accounts = self.read() if self.path.exists() else {}
         hashed = None if password is None else _HASHER.hash(password)
         self._write({**accounts, name: Account(role, hashed)})
+
+    def remove(self, name: str) -> None:
+        """Take an account out of the file.
+
+        Raises:
+            InputError: there is none of that name, or the file cannot be written.
+        """
+        accounts = self.read()
+        choose("user", name, list(accounts))
+        self._write({other: one for other, one in accounts.items() if other != name})
 
     def _write(self, accounts: dict[str, Account]) -> None:
         users = {name: {"role": one.role, "hash": one.hash} for name, one in sorted(accounts.items())}

@@ -21,6 +21,7 @@ from workbench.serving.login import Health, OAuth, Passwords
 LARGEST_BODY = 1 << 20
 LARGEST_MESSAGE = 4 << 20
 """Bytes that a browser may send at once."""
+SHORTEST_SECRET = 32
 _PREFIX = re.compile(r"(/[\w.~-]+)*/?")
 _STATIC = re.compile(r"/(static|components)/")
 
@@ -89,8 +90,17 @@ def hosts(address: str, port: int, given: tuple[str, ...]) -> frozenset[str]:
 
 
 def options(found: Accounts | None, oauth: str | None, prefix: str) -> dict[str, Any]:
-    """What Panel's and Bokeh's server is told."""
-    cookie_secret = os.environ.get("PANEL_COOKIE_SECRET") or secrets.token_urlsafe(32)
+    """What Panel's and Bokeh's server is told.
+
+    Raises:
+        InputError: the secret that signs cookies could be guessed.
+    """
+    cookie_secret = os.environ.get("PANEL_COOKIE_SECRET") or secrets.token_urlsafe(SHORTEST_SECRET)
+    if len(cookie_secret) < SHORTEST_SECRET:
+        raise InputError(
+            f"PANEL_COOKIE_SECRET must have {SHORTEST_SECRET} characters or more, made at random; got "
+            f"{len(cookie_secret)}. Take what `openssl rand -hex 32` says, or unset it."
+        )
     chosen: dict[str, Any] = {
         "cookie_secret": cookie_secret,
         "cookie_path": f"{prefix}/",

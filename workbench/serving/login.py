@@ -54,7 +54,7 @@ _SAID = (
 
 
 class Passwords(AuthProvider):
-    """Names and passwords of an auth file; a name taken from the file is out at its next request."""
+    """Names and passwords of an auth file; a name or a password taken from it is out at its next request."""
 
     def __init__(self, accounts: Accounts, lockout: Lockout | None = None):
         self.accounts = accounts
@@ -63,7 +63,7 @@ class Passwords(AuthProvider):
 
     @property
     def get_user(self) -> Any:
-        """Who the signed cookie says, if the file still lists the name."""
+        """Who the signed cookie says, if the file still has the name and that password."""
         return lambda handler: _listed(handler, self.accounts)
 
     @property
@@ -134,8 +134,7 @@ class OAuth(OAuthProvider):
 
 def _listed(handler: RequestHandler, accounts: Accounts) -> str | None:
     cookie = handler.get_signed_cookie("user", max_age_days=DAYS)
-    name = cookie.decode() if cookie else None
-    return name if accounts.role(name) else None
+    return accounts.holder(cookie.decode()) if cookie else None
 
 
 class _Login(RequestHandler):
@@ -171,7 +170,9 @@ class _Login(RequestHandler):
         else:
             self.lockout.succeeded(name, address)
             prefix = self.application.prefix
-            self.set_signed_cookie("user", name, expires_days=DAYS, httponly=True, path=f"{prefix}/")
+            self.set_signed_cookie(
+                "user", self.accounts.seal(name), expires_days=DAYS, httponly=True, path=f"{prefix}/"
+            )
             self.redirect(_below(prefix, self.get_query_argument("next", "")))
 
     def _show(self, message: str = "", name: str = "") -> None:

@@ -28,6 +28,10 @@ NO_RUNS = (
     "There is no run in this folder yet. Train one with `same train --benchmark mini-coin --method same`, "
     "or run `workbench reproduce --chain quick`, then press Refresh."
 )
+ONLY_RUNNERS = (
+    "You may look at every result here. Only runners may queue jobs: ask who runs this server for the role "
+    "(workbench user add NAME --role runner)."
+)
 DIGITS = "0.[00000000]"
 """How a field shows its number: as it is typed, so that what is selected on entering the field stays selected."""
 POLL_MS = 1000
@@ -50,6 +54,14 @@ class Visitor:
     """The queue, for who may add to it."""
     queue: Jobs | None = None
     """The queue to look at."""
+    may: Callable[[], bool] = lambda: True
+    """Whether who might add to it as the page was opened still may."""
+
+    def allowed(self) -> Jobs:
+        """The queue to add to; raises InputError for who may not."""
+        if self.jobs is None or not self.may():
+            raise InputError(ONLY_RUNNERS)
+        return self.jobs
 
 
 _PICTURES = Pictures(512)

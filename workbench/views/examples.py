@@ -188,15 +188,16 @@ class Examples(View):
         return next((job for job in jobs if (job.run, job.asked) == (self.run.value, self._asked)), None)
 
     def _route(self) -> None:
-        if self.visitor.jobs is None or self._asked is None:
-            raise InputError("Only runners may ask for the routing of a question; there must be one. Choose it above.")
+        jobs = self.visitor.allowed()
+        if self._asked is None:
+            raise InputError("There must be a question to ask for its routing. Choose it above.")
         folder = self.store.folder(self.run.value)
-        self._job = self.visitor.jobs.submit(self.visitor.name, folder, self.run.value, self._asked)
+        self._job = jobs.submit(self.visitor.name, folder, self.run.value, self._asked)
         self._draw_tokens()
 
     def _cancel(self) -> None:
-        if self.visitor.jobs is not None and self._job is not None:
-            self.visitor.jobs.cancel(self._job.key, self.visitor.name)
+        if self._job is not None:
+            self.visitor.allowed().cancel(self._job.key, self.visitor.name)
             self.poll()
 
     def _draw_tokens(self) -> None:

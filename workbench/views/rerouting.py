@@ -13,7 +13,7 @@ from workbench import figures
 from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
-from workbench.views._base import DIGITS, NO_RUNS, POLL_MS, View, Visitor, card
+from workbench.views._base import DIGITS, NO_RUNS, ONLY_RUNNERS, POLL_MS, View, Visitor, card
 
 ABOUT = (
     "After task t a model has experts and a router. **R s E t** answers a task with the experts as they were after "
@@ -23,10 +23,6 @@ ABOUT = (
     "the experts frozen. Results join the run's record (`reroute/`); what was asked before is answered from there."
 )
 NO_EXPERTS = "No run of this benchmark has experts and a finished task. Train one, for example with --method same."
-ONLY_RUNNERS = (
-    "You may look at every result here. Only runners may queue jobs: ask who runs this server for the role "
-    "(workbench user add NAME --role runner)."
-)
 SHOWN = {"state": 100, "done": 80, "asked": 330, "run": 200, "user": 100, "submitted": 110, "message": 320}
 """Columns of the queue, and their widths in pixels."""
 
@@ -170,18 +166,16 @@ class ReroutingLab(View):
         self._submit(self._asked(layer=self.layer.value, weights=weights))
 
     def _submit(self, asked: Rerouting) -> None:
-        if self.visitor.jobs is None:
-            raise InputError(ONLY_RUNNERS)
-        job = self.visitor.jobs.submit(self.visitor.name, self.store.folder(self.run.value), self.run.value, asked)
+        jobs = self.visitor.allowed()
+        job = jobs.submit(self.visitor.name, self.store.folder(self.run.value), self.run.value, asked)
         self.tell(f"Queued: {job.title}.", "success")
         self.poll()
 
     def _cancel(self) -> None:
-        if self.visitor.jobs is None:
-            raise InputError(ONLY_RUNNERS)
+        jobs = self.visitor.allowed()
         if not self.queue.selection:
             raise InputError("A job of the queue must be selected to be cancelled; none is. Click its row.")
-        self.visitor.jobs.cancel(self._seen[self.queue.selection[0]].key, self.visitor.name)
+        jobs.cancel(self._seen[self.queue.selection[0]].key, self.visitor.name)
         self.poll()
 
     # -- what is shown --------------------------------------------------------------------------------------------

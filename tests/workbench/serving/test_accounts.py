@@ -48,6 +48,20 @@ def test_a_change_of_the_file_is_seen(accounts: Accounts) -> None:
     assert not accounts.verify("alice", PASSWORD)
 
 
+def test_a_seal_ends_with_the_password_and_with_the_account(accounts: Accounts) -> None:
+    seal = accounts.seal("alice")
+    assert accounts.holder(seal) == "alice"
+    assert [accounts.holder(forged) for forged in ("alice", "alice:", "", "bob@lab.example")] == [None] * 4
+    assert accounts.holder(accounts.seal("bob@lab.example")) is None  # has no password
+    accounts.add("alice", "runner", "another password")
+    assert accounts.holder(seal) is None
+    seal = accounts.seal("alice")
+    accounts.remove("alice")
+    assert accounts.holder(seal) is None
+    assert accounts.holder(accounts.seal("alice")) is None
+    assert accounts.role("bob@lab.example") == "viewer"
+
+
 @pytest.mark.parametrize(
     ("name", "role", "password", "said"),
     [
@@ -98,3 +112,14 @@ def test_the_command_reads_the_password_from_standard_input(tmp_path: Path) -> N
     done = subprocess.run(command, input="short\n", capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "10 to 1024" in done.stderr
+
+
+def test_the_command_takes_an_account_out(accounts: Accounts) -> None:
+    command = [sys.executable, "-m", "workbench.cli", "user", "remove", "alice", "--auth", str(accounts.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(accounts.read()) == ["bob@lab.example"]
+    assert stat.S_IMODE(accounts.path.stat().st_mode) == 0o600
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Unknown user 'alice'" in done.stderr

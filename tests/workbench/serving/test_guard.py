@@ -135,6 +135,15 @@ def test_hosts_of_a_server_for_others_are_this_machines_names() -> None:
     assert not guard.is_local("0.0.0.0")
 
 
+@pytest.mark.parametrize("secret", ["a", "x" * 31])
+def test_a_secret_that_could_be_guessed_is_refused(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PANEL_COOKIE_SECRET", secret)
+    with pytest.raises(InputError, match="PANEL_COOKIE_SECRET must have 32"):
+        guard.options(None, None, "")
+    monkeypatch.setenv("PANEL_COOKIE_SECRET", "x" * 32)
+    assert guard.options(None, None, "")["cookie_secret"] == "x" * 32
+
+
 def test_oauth_needs_a_list_of_who_may_enter_and_the_providers_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,16 @@ def test_an_account_that_is_taken_away_is_out(served: Served) -> None:
     path.write_text(content, encoding="utf-8")
 
 
+def test_a_new_password_ends_the_logins_of_the_old_one(served: Served) -> None:
+    cookie = served.cookie("bob")
+    accounts = Accounts(served.log.parent / "users.json")
+    accounts.add("bob", "viewer", "another password")
+    assert served.ask("GET", "/same/", Cookie=cookie).status == 302
+    accounts.add("bob", "viewer", PASSWORD)
+    assert served.ask("GET", "/same/", Cookie=cookie).status == 302
+    assert served.ask("GET", "/same/", Cookie=served.cookie("bob")).status == 200
+
+
 def test_the_log_is_lines_of_json_without_passwords_and_tokens(served: Served) -> None:
     served.login("mallory\nforged", "a secret password")
     cookie = served.cookie("alice")
