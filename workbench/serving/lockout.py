@@ -17,13 +17,15 @@ class Limits:
     together: int = 5
     """Of one name from one address."""
     name: int = 20
-    """Of one name from anywhere: high, so that a stranger cannot easily lock a person out."""
+    """Of one name from anywhere; where the name has logged in from before, a stranger's failures lock nobody out."""
     address: int = 20
     """From one address, whatever the names."""
     first_wait: float = 30.0
     """Doubles with each failure beyond."""
     longest_wait: float = 900.0
     forgotten_after: float = 3600.0
+    known_for: float = 7 * 86400.0
+    """How long an address is remembered from which a name has logged in."""
 
 
 class Lockout:
@@ -33,12 +35,16 @@ class Lockout:
         self.limits = limits or Limits()
         self._clock = clock
         self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._lock = Lock()
 
     def wait(self, name: str, address: str) -> float:
         """Seconds until the next attempt counts; 0 when it may be made now."""
         with self._lock:
-            return max(self._wait(key, free) for key, free in self._keys(name, address))
+            came = self._known.get((name, address))
+            known = came is not None and self._clock() - came <= self.limits.known_for
+            keys = self._keys(name, address)
+            return max(self._wait(key, free) for key, free in keys if not (known and key == (name, "")))
 
     def failed(self, name: str, address: str) -> None:
         """Count a wrong password."""
@@ -51,10 +57,14 @@ class Lockout:
                 self._failures.popitem(last=False)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget this name's failures from this address; those of the address stay."""
+        """Forget this name's failures and remember that it came from this address; failures of the address stay."""
         with self._lock:
             for key in ((name, address), (name, "")):
                 self._failures.pop(key, None)
+            self._known[name, address] = self._clock()
+            self._known.move_to_end((name, address))
+            while len(self._known) > MOST:
+                self._known.popitem(last=False)
 
     def _keys(self, name: str, address: str) -> list[tuple[tuple[str, str], int]]:
         limits = self.limits

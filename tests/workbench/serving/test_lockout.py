@@ -43,6 +43,23 @@ def test_guessing_one_name_from_many_addresses_locks_the_name() -> None:
     assert lockout.wait("bob", "9.9.9.9") == 0
 
 
+def test_guesses_from_elsewhere_do_not_lock_out_who_has_logged_in_from_here() -> None:
+    clock = Clock()
+    lockout = Lockout(Limits(), clock)
+    lockout.succeeded("alice", "9.9.9.9")
+    for number in range(30):
+        lockout.failed("alice", f"1.1.1.{number}")
+    assert lockout.wait("alice", "9.9.9.9") == 0
+    assert lockout.wait("alice", "1.1.1.99") > 0
+    for _ in range(5):
+        lockout.failed("alice", "9.9.9.9")
+    assert lockout.wait("alice", "9.9.9.9") > 0  # here, too, one may not guess on
+    clock.now += 8 * 86400
+    for number in range(30):
+        lockout.failed("alice", f"1.1.1.{number}")
+    assert lockout.wait("alice", "9.9.9.9") > 0  # long ago
+
+
 def test_a_right_password_forgets_the_names_failures_and_time_forgets_all() -> None:
     clock = Clock()
     lockout = Lockout(Limits(together=2), clock)
