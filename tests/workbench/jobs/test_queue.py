@@ -40,6 +40,11 @@ class Program:
         return [sys.executable, "-c", self.lines]
 
 
+def held_by(waiting: socket.socket) -> Program:
+    """A program that comes to a socket and goes on until that lets it go."""
+    return Program(f"import socket; socket.create_connection({waiting.getsockname()}).recv(1)")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return write_run(tmp_path_factory.mktemp("runs"), "same")
@@ -249,10 +254,9 @@ def test_jobs_of_a_scheduler_that_is_lost_have_failed_and_a_new_one_takes_the_ne
     run: RunFolder, ended: Ended
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as waiting:
-        to_us = f"import socket; socket.create_connection({waiting.getsockname()}).recv(1)"
         with lab() as address:
             jobs = Jobs(address, None, ended, patience=3)
-            running = jobs.submit("alice", run, "name", Program(to_us))
+            running = jobs.submit("alice", run, "name", held_by(waiting))
             process, _ = waiting.accept()
             behind = jobs.submit("alice", run, "name", Program("pass"))
         lost = [ended.wait(job.key) for job in (running, behind)]
@@ -263,6 +267,18 @@ def test_jobs_of_a_scheduler_that_is_lost_have_failed_and_a_new_one_takes_the_ne
     with lab(urlsplit(address).port or 0):
         assert ended.wait(jobs.submit("alice", run, "name", Program("pass")).key).state == "done"
         jobs.close()
+
+
+@pytest.mark.slow
+def test_a_running_job_stops_when_it_is_cancelled_or_the_server_ends(run: RunFolder, jobs: Jobs, ended: Ended) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as waiting:
+        for end in (lambda key: jobs.cancel(key, "alice"), lambda _key: jobs.close()):
+            job = jobs.submit("alice", run, "name", held_by(waiting))
+            behind = jobs.submit("bob", run, "name", Program("pass"))
+            process, _ = waiting.accept()
+            end(job.key)
+            assert (ended.wait(job.key).state, process.recv(1)) == ("cancelled", b"")
+            assert ended.wait(behind.key).state in FINISHED
 
 
 def test_a_scheduler_that_does_not_answer_fails_the_job(run: RunFolder, ended: Ended, tmp_path: Path) -> None:
