@@ -268,6 +268,8 @@ def _set(widget: Any, text: str) -> None:
         widget.value = text == "True"
     elif isinstance(widget.value, int | float):
         _set_number(widget, text)
+    elif isinstance(widget, pmui.TextInput):
+        widget.value = text[: widget.max_length]
 
 
 def _set_number(widget: Any, text: str) -> None:
