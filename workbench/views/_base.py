@@ -99,9 +99,11 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             with self.quiet():
                 self.benchmark.param.update(options=names, value=chosen)
             self.refresh_button.loading = True
-            with self._together():
-                self.attempt(self.fill)
-            self.refresh_button.loading = False
+            try:
+                with self._together():
+                    self.attempt(self.fill)
+            finally:  # after the pictures, which are on their way
+                pn.state.execute(partial(setattr, self.refresh_button, "loading", False), schedule=True)
 
     @abstractmethod
     def fill(self) -> None:
@@ -203,11 +205,12 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
 
     @param.depends("dark", watch=True)
     def _dress_again(self) -> None:
-        for pane, (key, make) in list(self._drawn.items()):
-            if key is None:
-                self.show(pane, make())
-            else:
-                self.draw(pane, key, make)
+        with self._drawing, self._together():
+            for pane, (key, make) in list(self._drawn.items()):
+                if key is None:
+                    self.show(pane, make())
+                else:
+                    self.draw(pane, key, make)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
