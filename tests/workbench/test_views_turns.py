@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
+import pandas as pd
 import panel as pn
+import panel_material_ui as pmui
 import pytest
+from bokeh.document import Document
+from panel.io.state import set_curdoc
 
 from tests.workbench.synthetic import TASKS
+from workbench.app import page
 from workbench.jobs.asked import Rerouting
 from workbench.jobs.queue import Job, Jobs
-from workbench.store import Store
+from workbench.store import VARIANTS, Store
 from workbench.views._base import View, Visitor
 from workbench.views.overview import Overview
 from workbench.views.rerouting import ReroutingLab
@@ -121,3 +126,43 @@ def test_the_job_that_was_selected_is_cancelled_also_while_rows_move(runs: Path,
     view.poll()
     assert list(view.queue.value["state"]) == ["waiting", "cancelled"]
     assert view.queue.selection == [1]
+
+
+class Slow(Store):
+    """Lets who reads its table wait while it is told to."""
+
+    def __init__(self, runs: Path):
+        super().__init__(runs)
+        self.go, self.came = Event(), Event()
+        self.go.set()
+
+    def overview(self, variant: str = VARIANTS[0]) -> pd.DataFrame:
+        self.came.set()
+        assert self.go.wait(60)
+        return super().overview(variant)
+
+
+def test_a_view_that_is_opened_twice_while_it_is_built_is_built_once_and_leaves_the_address_alone(runs: Path) -> None:
+    store = Slow(runs)
+    with set_curdoc(Document()):
+        (tabs,) = page(store).select(pmui.Tabs)
+        turns = []
+        store.go.clear()
+        for to in (1, 0, 1, 0):
+            store.came.clear()
+            turns.append(Thread(target=turn, args=(pn.state.curdoc, tabs, to)))
+            turns[-1].start()
+            if to:
+                store.came.wait(0.5)  # the second time nobody may come
+            else:
+                turns[-1].join()
+        store.go.set()
+        for one in turns:
+            one.join()
+        assert [len(place) for place in tabs.objects[:2]] == [1, 1]
+        assert "view=overview" in pn.state.location.search
+
+
+def turn(doc: Document, tabs: pmui.Tabs, to: int) -> None:
+    with set_curdoc(doc):
+        tabs.active = to
