@@ -95,6 +95,17 @@ def test_the_threshold_says_who_rests(deep_runs: Path) -> None:
     assert "Loss" in title(view, "steps")
 
 
+def test_steps_that_a_live_run_has_taken_since_are_drawn_by_refresh(tmp_path: Path) -> None:
+    run = deep.write_deep_run(tmp_path, "same", 0.2)
+    view = Activation(Store(tmp_path))
+    view.page.value = "history"
+    (before,) = view.steps.object.data
+    run.append_event("step", task=len(deep.TASKS), step=5, steps=10, loss=0.5, active_experts=[3, 3])
+    view.refresh()
+    (after,) = view.steps.object.data
+    assert (len(after.x), after.x[-1], after.y[-1]) == (len(before.x) + 1, len(deep.TASKS) + 0.5, 3.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "state"),
     [
