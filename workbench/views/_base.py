@@ -1,6 +1,7 @@
 """What every view has: the store, who looks at it, panes that are made once, a state that fits into an address."""
 
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+FORMULA = re.compile(r"\s*[=+\-@]|[\t\r]")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError)
 """What reading files raises that are not what they must be."""
 
@@ -146,7 +149,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
 
         def content() -> StringIO:
             with self._drawing:
-                return StringIO(table().to_csv(index=False))
+                return StringIO(_as_text(table()).to_csv(index=False))
 
         return pmui.FileDownload(
             callback=content, filename=name, label=label, icon="download", variant="text", size="small", margin=(4, 10)
@@ -250,6 +253,18 @@ def card(*children: Any, **settings: Any) -> pmui.Paper:
     """A framed part of a view."""
     frame = {"border": "1px solid rgba(128, 128, 128, 0.35)"}
     return pmui.Paper(*children, elevation=0, sx=frame, sizing_mode="stretch_width", margin=5, **settings)
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Mark texts that a spreadsheet would take for a formula: what models and data sets say is never run."""
+    found = table.rename(columns=_inert)
+    for name in found.select_dtypes(["object", "string", "category"]):
+        found[name] = found[name].astype(object).map(_inert)
+    return found
+
+
+def _inert(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value) else value
 
 
 def _said(value: Any) -> str:
