@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 from same.engine.trainer import train
 from same.runs import write_table
 from tests.engine.conftest import ask, checkpoint, data  # noqa: F401 - a benchmark and a backbone of seconds
-from tests.workbench.screenshot import CHROMIUM, browser_page, served
+from tests.workbench.screenshot import CHROMIUM, again, browser_page, served
 from tests.workbench.synthetic import TASKS, write_run
 from tests.workbench.test_rerouting import record
 from workbench.serving.accounts import Accounts
@@ -60,9 +60,7 @@ def test_a_link_restores_the_view_and_a_change_makes_a_new_link(runs: Path) -> N
         slider.focus()
         slider.press("ArrowRight")
         page.wait_for_url(re.compile(r"layer=2\.down"))
-        link = page.url
-        page.goto("about:blank")
-        page.goto(link)
+        again(page)
         page.locator(".js-plotly-plot:visible .gtitle", has_text="Task 3's inputs, layer 2.down").wait_for()
 
 
