@@ -24,6 +24,7 @@ from workbench.store import Store
 from workbench.views._base import View, Visitor
 
 TITLE = "SAME workbench"
+TEMPLATE = Path(__file__).with_name("page.html")
 ADDRESS = "127.0.0.1"
 THREADS = 4
 
@@ -45,7 +46,7 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = 
     )
     who = f" · {visitor.name}" if visitor and visitor.name else ""
     where = pmui.Typography(f"{store.runs} · version {__version__}{who}", variant="caption", margin=(10, 20))
-    shell = pmui.Page(title=TITLE, main=[pmui.Column(tabs, where, margin=(0, 15))], dark_theme=dark)
+    shell = pmui.Page(title=TITLE, main=[pmui.Column(tabs, where, margin=(0, 15))], dark_theme=dark, template=TEMPLATE)
     _leave_alone(shell)
     views: dict[str, View] = {}
     opening = RLock()  # a session's callbacks run in threads
