@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.notebooks.small import train
+from tests.notebooks.small import prepare
 from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 
 pytestmark = [
@@ -20,9 +20,9 @@ LOCAL = {"localhost", "127.0.0.1", ""}
 
 @pytest.mark.slow
 def test_views_draw_a_run_that_was_trained(tmp_path: Path) -> None:
-    train(tmp_path)
+    prepare(tmp_path / "runs")
     hosts: set[str] = set()
-    with served(tmp_path) as address, browser_page() as page:
+    with served(tmp_path / "runs") as address, browser_page() as page:
         page.on("request", lambda request: hosts.add(urlparse(request.url).hostname or ""))
         page.goto(address)
         open_view(page, "Overview")
