@@ -6,6 +6,7 @@ import signal
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from urllib.parse import urlencode
 
 import panel as pn
@@ -23,6 +24,7 @@ from workbench.store import Store
 from workbench.views._base import View, Visitor
 
 TITLE = "SAME workbench"
+TEMPLATE = Path(__file__).with_name("page.html")
 ADDRESS = "127.0.0.1"
 THREADS = 4
 
@@ -44,20 +46,32 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = 
     )
     who = f" · {visitor.name}" if visitor and visitor.name else ""
     where = pmui.Typography(f"{store.runs} · version {__version__}{who}", variant="caption", margin=(10, 20))
-    shell = pmui.Page(title=TITLE, main=[pmui.Column(tabs, where, margin=(0, 15))], dark_theme=dark)
+    shell = pmui.Page(title=TITLE, main=[pmui.Column(tabs, where, margin=(0, 15))], dark_theme=dark, template=TEMPLATE)
     _leave_alone(shell)
     views: dict[str, View] = {}
+    opening = RLock()  # a session's callbacks run in threads
+
+    def tell_address(key: str) -> None:
+        if keys[tabs.active] == key:  # else a view that was left draws on
+            _tell_address(key, views[key])
 
     def open_view(key: str) -> View:
-        if key not in views:
-            view = views[key] = found[key](store, visitor, dark=shell.dark_theme)
-            shell.link(view, dark_theme="dark")
-            view.on_state = lambda: _tell_address(key, view)
-            places[keys.index(key)].append(view)
-            view.opened()
-        return views[key]
+        with opening:
+            if key not in views:
+                view = found[key](store, visitor, dark=shell.dark_theme)
+                shell.link(view, dark_theme="dark")
+                places[keys.index(key)].append(view)
+                views[key] = view
+                view.on_state = lambda: tell_address(key)
+                view.opened()
+            return views[key]
 
-    tabs.param.watch(lambda event: _tell_address(keys[event.new], open_view(keys[event.new])), "active")
+    def turn_to(key: str) -> None:
+        if key not in views:
+            open_view(key)
+        tell_address(key)
+
+    tabs.param.watch(lambda event: turn_to(keys[event.new]), "active")
     open_view(keys[start]).restore(asked)
     return shell
 

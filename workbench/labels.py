@@ -51,7 +51,8 @@ def own_settings(config: Mapping[str, Any]) -> set[str]:
 def labels(runs: Sequence[Named]) -> list[str]:
     """Method, seed where there are several, and what a run was given where that tells it from a twin.
 
-    Of runs that agree in benchmark, method and seed the one with fewest settings of its own goes without.
+    Of runs that agree in benchmark, method and seed the one with fewest settings of its own goes without. No two runs
+    of a benchmark get the same name: a copy of a run is told from it by its folder's.
     """
     seeds: dict[tuple[str, str], set[str]] = {}
     twins: dict[tuple[str, str, str], list[Named]] = {}
@@ -66,7 +67,11 @@ def labels(runs: Sequence[Named]) -> list[str]:
             parts.append(f"seed {run.seed}")
         parts += differing[run.benchmark, run.method, run.seed][run.fingerprint]
         found.append(" · ".join(parts))
-    return found
+    often = Counter((run.benchmark, label) for run, label in zip(runs, found, strict=True))
+    return [
+        label if often[run.benchmark, label] == 1 else f"{run.method} · {run.seed}-{run.fingerprint}"
+        for run, label in zip(runs, found, strict=True)
+    ]
 
 
 def _apart(group: Sequence[Named]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from same.registry import load_class, names
 from workbench.views._base import View
@@ -44,6 +44,7 @@ def browser_page(width: int = 1280, height: int = 800) -> Iterator[Page]:
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(PATIENCE)
+            expect.set_options(timeout=PATIENCE)
             yield page
         finally:
             browser.close()
@@ -54,6 +55,13 @@ def open_view(page: Page, title: str) -> None:
     page.get_by_role("tab", name=title).click()
     page.locator(".js-plotly-plot:visible .main-svg").first.wait_for()
     page.wait_for_function("() => !document.body.innerText.includes('Loading …')")
+
+
+def again(page: Page) -> None:
+    """Open the page's own link anew."""
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
 
 
 def main(runs: Path, target: Path, dark: bool = False, whole: bool = False) -> None:

@@ -1,14 +1,15 @@
 """The dashboard in a real headless Chromium: views draw, react, and ask nothing of the network."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
-from tests.notebooks.small import train
-from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
+from tests.notebooks.small import prepare
+from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 
 pytestmark = [
     pytest.mark.browser,
@@ -19,9 +20,9 @@ LOCAL = {"localhost", "127.0.0.1", ""}
 
 @pytest.mark.slow
 def test_views_draw_a_run_that_was_trained(tmp_path: Path) -> None:
-    train(tmp_path)
+    prepare(tmp_path / "runs")
     hosts: set[str] = set()
-    with served(tmp_path) as address, browser_page() as page:
+    with served(tmp_path / "runs") as address, browser_page() as page:
         page.on("request", lambda request: hosts.add(urlparse(request.url).hostname or ""))
         page.goto(address)
         open_view(page, "Overview")
@@ -79,3 +80,26 @@ def test_dark_theme_keeps_the_figures(page_and_hosts: tuple[Page, set[str]]) -> 
         "element => getComputedStyle(element).fill.startsWith('rgb(255')", arg=title.element_handle()
     )
     assert marks(page, ".barlayer .point path") >= 3 * 5
+
+
+def test_overview_is_searched_and_its_link_restores_what_was_compared(page_and_hosts: tuple[Page, set[str]]) -> None:
+    page, _hosts = page_and_hosts
+    open_view(page, "Overview")
+    rows = page.locator(".tabulator-row:visible")
+    page.get_by_label("Search runs").fill("same seed")
+    expect(rows).to_have_count(2)
+    rows.first.get_by_role("checkbox").click()
+    page.wait_for_url(re.compile(r"search=same\+seed.*runs="))
+    for look_again in (False, True):
+        if look_again:
+            again(page)
+        expect(rows).to_have_count(2)
+        expect(rows.first.get_by_role("checkbox")).not_to_be_checked()
+        expect(rows.last.get_by_role("checkbox")).to_be_checked()
+        expect(page.locator(".js-plotly-plot:visible .barlayer .trace")).to_have_count(1)
+    page.get_by_label("Search runs").fill("")
+    expect(rows).to_have_count(4)
+    expect(page.locator(".js-plotly-plot:visible .barlayer .trace")).to_have_count(3)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Runs as CSV").click()
+    assert download.value.suggested_filename == "runs.csv"

@@ -1,4 +1,4 @@
-"""Examples, Format drift, Cost and Reports in a real headless Chromium: they draw, and follow a control."""
+"""Examples, Format drift, Cost and Reports in a real headless Chromium: they follow a control, as do their links."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 
 from same.runs import write_table
 from tests.workbench.deep import write_deep_run
-from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
+from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 from tests.workbench.synthetic import TASKS
 from tests.workbench.variants import write_variant
 
@@ -42,15 +42,27 @@ def test_each_view_draws_and_follows_a_control(tmp_path: Path) -> None:
         slider.focus()
         slider.press("ArrowRight")
         page.get_by_text("2 of 4").wait_for()
+        page.wait_for_url("**question=2*")
+        again(page)
+        page.get_by_text("2 of 4").wait_for()
         assert page.evaluate("() => window.hacked") is None
         open_view(page, "Format drift")
         choose(page, "Readings of task", "gqa")
+        titled(page, "gqa: its score in each reading")
+        page.wait_for_url("**task=gqa*")
+        again(page)
         titled(page, "gqa: its score in each reading")
         open_view(page, "Cost")
         titled(page, "Training of each task")
         choose(page, "By task", "files of the snapshot (MB)")
         titled(page, "Files of the snapshot of each task")
+        page.wait_for_url("**measure=megabytes*")
+        again(page)
+        titled(page, "Files of the snapshot of each task")
         open_view(page, "Reports")
         page.locator(".tabulator-row:visible", has_text="50.58").first.wait_for()
         choose(page, "Scoring", "semantic")
+        page.locator(".tabulator-row:visible", has_text="60.0").first.wait_for()
         page.wait_for_url("**scoring=semantic**")
+        again(page)
+        page.locator(".tabulator-row:visible", has_text="60.0").first.wait_for()

@@ -15,7 +15,7 @@ from same.engine.snapshot import ADAPTER
 from same.engine.trainer import train
 from same.runs import RunFolder
 from tests.engine.conftest import ask, checkpoint, data  # noqa: F401 - a benchmark and a backbone of seconds
-from tests.workbench.screenshot import CHROMIUM, browser_page, served
+from tests.workbench.screenshot import CHROMIUM, again, browser_page, served
 from tests.workbench.test_browser_answers import choose, titled
 
 pytestmark = [
@@ -112,9 +112,7 @@ def test_the_tokens_of_an_example_are_routed_on_demand_and_stay(page: Page, run:
     choose(page, "Layer", LAYER)
     titled(page, f"ω of each word, {LAYER}")
     page.wait_for_url(re.compile(r"layer=0\.down"))
-    link = page.url
-    page.goto("about:blank")
-    page.goto(link)
+    again(page)
     titled(page, f"ω of each word, {LAYER}")
     assert page.get_by_role("button", name="Route its tokens").is_disabled()
     assert len(list((run.path / "tokens").iterdir())) == 1

@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 from same.engine.trainer import train
 from same.runs import write_table
 from tests.engine.conftest import ask, checkpoint, data  # noqa: F401 - a benchmark and a backbone of seconds
-from tests.workbench.screenshot import CHROMIUM, browser_page, served
+from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 from tests.workbench.synthetic import TASKS, write_run
 from tests.workbench.test_rerouting import record
 from workbench.serving.accounts import Accounts
@@ -60,10 +60,26 @@ def test_a_link_restores_the_view_and_a_change_makes_a_new_link(runs: Path) -> N
         slider.focus()
         slider.press("ArrowRight")
         page.wait_for_url(re.compile(r"layer=2\.down"))
-        link = page.url
-        page.goto("about:blank")
-        page.goto(link)
+        again(page)
         page.locator(".js-plotly-plot:visible .gtitle", has_text="Task 3's inputs, layer 2.down").wait_for()
+
+
+def test_back_leads_to_the_view_before_and_then_out_of_the_page(runs: Path) -> None:
+    with served(runs) as address, browser_page() as page:
+        page.goto(f"{address}/health")
+        page.goto(f"{address}/?view=drift&layer=2.up")
+        for layer in ("2.down", "3.gate"):
+            page.locator(".js-plotly-plot:visible .gtitle", has_text="Task 1's inputs, layer 2.").wait_for()
+            slider = page.locator("input[type=range]:visible").first
+            slider.focus()
+            slider.press("ArrowRight")
+            page.wait_for_url(re.compile(rf"layer={layer}"))
+        open_view(page, "Spectra")
+        page.wait_for_url(re.compile("view=spectra"))
+        page.go_back()
+        page.locator(".js-plotly-plot:visible .gtitle", has_text="Task 1's inputs, layer 3.gate").wait_for()
+        page.go_back()
+        assert page.url == f"{address}/health"
 
 
 @pytest.fixture

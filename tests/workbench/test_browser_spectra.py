@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.workbench import deep
-from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
+from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,13 +31,6 @@ def press(page: Page, label: str, key: str) -> None:
     slider = page.get_by_label(label, exact=True).first
     slider.focus()
     slider.press(key)
-
-
-def again(page: Page) -> None:
-    """Open the page's own link anew."""
-    link = page.url
-    page.goto("about:blank")
-    page.goto(link)
 
 
 def test_spectra_draws_follows_its_sliders_and_its_link(opened: tuple[str, Page]) -> None:

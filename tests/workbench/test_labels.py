@@ -46,3 +46,9 @@ def test_what_settings_cannot_say_the_fingerprint_says() -> None:
     ]
     long = named("eeeeeeee", given=1, gain="x" * 80)
     assert labels([named("a1"), long]) == ["same", "same · eeeeee"]
+
+
+def test_a_copy_of_a_run_is_told_from_it_by_its_folder() -> None:
+    runs = [named("44561eaaaaaa"), named("44561eaaaaaa.bak"), named("c3", given=1, gain="none")]
+    assert labels(runs) == ["same · 0-44561eaaaaaa", "same · 0-44561eaaaaaa.bak", "same · gain=none"]
+    assert labels([named("", seed="copy"), named("", seed="copy", method="lora")]) == ["same", "lora"]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import panel_material_ui as pmui
 import pytest
 
 from same.runs import RunFolder
@@ -31,6 +33,61 @@ def test_overview_draws_what_is_chosen_into_the_same_panes(runs: Path) -> None:
     view.table.selection = [0]
     assert [trace.name for trace in view.comparison.object.data] == ["lora"]
     assert (view.matrix, view.comparison) == panes
+
+
+def test_overview_keeps_ticks_and_puts_them_into_its_link(runs: Path) -> None:
+    view = Overview(Store(runs))
+    assert view.table.selection == [0, 1, 2, 3]
+    assert view.state()["runs"] == "", "all is what a link without them shows"
+    view.table.selection = [1, 3]
+    for change in (view.refresh, lambda: setattr(view.variant, "value", "semantic")):
+        change()
+        assert view.table.selection == [1, 3]
+        assert len(view.comparison.object.data) == 2
+    again = Overview(Store(runs))
+    again.restore(view.state())
+    assert again.state() == view.state()
+    assert again.table.selection == [1, 3]
+    assert len(again.comparison.object.data) == 2
+    view.table.selection = []
+    again.restore(view.state())
+    assert again.table.selection == []
+    view.table.selection = [0, 1, 2, 3]
+    assert view.state()["runs"] == ""
+
+
+def test_overview_is_searched_by_words_and_state(runs: Path) -> None:
+    view = Overview(Store(runs))
+    view.table.selection = [0, 2, 3]
+    view.search.value = "SAME seed"
+    assert list(view.table.value["label"]) == ["same · seed 0", "same · seed 1"]
+    assert [bar.name for bar in view.comparison.object.data] == [
+        view.table.value["label"][index] for index in view.table.selection
+    ]
+    view.table.selection = [0, 1]
+    again = Overview(Store(runs))
+    again.restore(view.state())
+    assert list(again.table.value["label"]) == list(view.table.value["label"])
+    view.search.value = ""
+    assert view.table.selection == [0, 2, 3], "what the search had left out keeps its tick"
+    view.state_of.value = "interrupted"
+    assert list(view.table.value["label"]) == ["lora"]
+    view.search.value = "same"
+    assert view.table.value.empty
+    assert "Empty Search" in view.note.object
+    view.search.value = ""
+    assert not view.note.visible
+
+
+def test_what_overview_and_drift_show_can_be_downloaded(runs: Path) -> None:
+    for view, names in (
+        (Overview(Store(runs)), {"runs.csv": "label", "scores.csv": "score"}),
+        (RouterDrift(Store(runs)), {"routing.csv": "weight", "overlap.csv": "overlap"}),
+    ):
+        found = {button.filename: button for button in view.__panel__().select(pmui.FileDownload)}
+        for name, column in names.items():
+            table = pd.read_csv(found[name].callback())
+            assert table[column].notna().all()
 
 
 def test_router_drift_follows_layer_task_and_runs(runs: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+import panel_material_ui as pmui
 import pytest
 
 from same.runs import write_table
@@ -102,6 +104,21 @@ def test_what_data_and_models_say_is_plain_text(tmp_path: Path) -> None:
     assert view.text.object.count("&lt;script&gt;") == 4
     assert set(view.stages.value["answer"]) == {SCRIPT}, "a column of plain text"
     assert view.stages.formatters["answer"] == {"type": "plaintext"}
+
+
+def test_what_models_say_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
+    run = write_variant(tmp_path, "moelora", {})
+    said = ["=HYPERLINK(A1)", "@SUM(A1)", "-2", " +cmd"]
+    for after in (0, len(TASKS) - 1):
+        table = run.read_predictions(after, TASKS[0]).assign(text=said, prompt="\t=1")
+        content = {name: table[name].tolist() for name in table}
+        run.predictions(after).write(lambda path, content=content: write_table(path / f"{TASKS[0]}.parquet", content))
+    view = Examples(Store(tmp_path))
+    buttons = {button.filename: button for button in view.__panel__().select(pmui.FileDownload)}
+    found = pd.read_csv(buttons["examples.csv"].callback(), dtype=str)
+    assert list(found["after"]) == ["'=HYPERLINK(A1)", "'@SUM(A1)", "-2", "' +cmd"]
+    assert set(found["prompt"]) == {"'\t=1"}
+    assert list(found["score_after"].astype(float)) == list(view.table["score_after"]), "numbers are left as they are"
 
 
 def test_examples_say_where_there_are_none(tmp_path: Path) -> None:

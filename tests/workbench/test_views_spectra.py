@@ -1,10 +1,7 @@
 """Spectra and Activation without a browser: sliders, pages, links, damage, and runs that have nothing to show."""
 
-from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
-import panel as pn
 import pytest
 
 from tests.workbench import deep
@@ -34,38 +31,6 @@ def test_the_energy_slider_redraws_only_what_depends_on_it(deep_runs: Path) -> N
     assert all(f"k = {deep.WIDTH - 2}" in trace.name for trace in view.energy.object.data)
     view.own_button.param.trigger("clicks")
     assert title(view, "ranks") == "k at δ = 0.9"
-
-
-def in_a_thread(call: Callable[..., None], *arguments: object) -> None:
-    thread = Thread(target=call, args=arguments)
-    thread.start()
-    thread.join()
-
-
-def test_a_picture_that_waits_to_be_sent_gives_way_to_one_drawn_since(
-    deep_runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view, waiting = Spectra(Store(deep_runs)), list[Callable[[], None]]()
-    monkeypatch.setattr(pn.state, "execute", lambda send, **_settings: waiting.append(send))
-    in_a_thread(setattr, view.threshold, "value", 0.6)
-    (send,) = waiting
-    view.threshold.value = 0.99
-    newest = view.ranks.object
-    send()
-    assert view.ranks.object is newest
-
-
-def test_what_refresh_draws_in_a_thread_waits_for_its_turn(deep_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    view, waiting = Spectra(Store(deep_runs)), list[Callable[[], None]]()
-    monkeypatch.setattr(pn.state, "execute", lambda send, **_settings: waiting.append(send))
-    before = view.ranks.object
-    in_a_thread(setattr, view.threshold, "value", 0.6)
-    in_a_thread(view.refresh)
-    assert view.ranks.object is before
-    moved, refreshed = waiting
-    moved()
-    refreshed()
-    assert title(view, "ranks") == "k at δ = 0.6"
 
 
 def test_gains_follow_window_and_damping(deep_runs: Path) -> None:
@@ -128,6 +93,17 @@ def test_the_threshold_says_who_rests(deep_runs: Path) -> None:
     assert view.steps.object is steps
     view.measure.value = "loss"
     assert "Loss" in title(view, "steps")
+
+
+def test_steps_that_a_live_run_has_taken_since_are_drawn_by_refresh(tmp_path: Path) -> None:
+    run = deep.write_deep_run(tmp_path, "same", 0.2)
+    view = Activation(Store(tmp_path))
+    view.page.value = "history"
+    (before,) = view.steps.object.data
+    run.append_event("step", task=len(deep.TASKS), step=5, steps=10, loss=0.5, active_experts=[3, 3])
+    view.refresh()
+    (after,) = view.steps.object.data
+    assert (len(after.x), after.x[-1], after.y[-1]) == (len(before.x) + 1, len(deep.TASKS) + 0.5, 3.0)
 
 
 @pytest.mark.parametrize(

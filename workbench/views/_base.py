@@ -1,6 +1,7 @@
 """What every view has: the store, who looks at it, panes that are made once, a state that fits into an address."""
 
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ PLOT_CONFIG = {
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+FORMULA = re.compile(r"\s*[=+\-@]|[\t\r]")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError)
 """What reading files raises that are not what they must be."""
 
@@ -111,9 +114,11 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
             with self.quiet():
                 self.benchmark.param.update(options=names, value=chosen)
             self.refresh_button.loading = True
-            with self._together():
-                self.attempt(self.fill)
-            self.refresh_button.loading = False
+            try:
+                with self._together():
+                    self.attempt(self.fill)
+            finally:  # after the pictures, which are on their way
+                pn.state.execute(partial(setattr, self.refresh_button, "loading", False), schedule=True)
 
     @abstractmethod
     def fill(self) -> None:
@@ -156,7 +161,7 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
 
         def content() -> StringIO:
             with self._drawing:
-                return StringIO(table().to_csv(index=False))
+                return StringIO(_as_text(table()).to_csv(index=False))
 
         return pmui.FileDownload(
             callback=content, filename=name, label=label, icon="download", variant="text", size="small", margin=(4, 10)
@@ -215,11 +220,12 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
 
     @param.depends("dark", watch=True)
     def _dress_again(self) -> None:
-        for pane, (key, make) in list(self._drawn.items()):
-            if key is None:
-                self.show(pane, make())
-            else:
-                self.draw(pane, key, make)
+        with self._drawing, self._together():
+            for pane, (key, make) in list(self._drawn.items()):
+                if key is None:
+                    self.show(pane, make())
+                else:
+                    self.draw(pane, key, make)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -261,6 +267,18 @@ def card(*children: Any, **settings: Any) -> pmui.Paper:
     return pmui.Paper(*children, elevation=0, sx=frame, sizing_mode="stretch_width", margin=5, **settings)
 
 
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Mark texts that a spreadsheet would take for a formula: what models and data sets say is never run."""
+    found = table.rename(columns=_inert)
+    for name in found.select_dtypes(["object", "string", "category"]):
+        found[name] = found[name].astype(object).map(_inert)
+    return found
+
+
+def _inert(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value) else value
+
+
 def _said(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(_said(one) for one in value)
@@ -280,6 +298,8 @@ def _set(widget: Any, text: str) -> None:
         widget.value = text == "True"
     elif isinstance(widget.value, int | float):
         _set_number(widget, text)
+    elif isinstance(widget, pmui.TextInput):
+        widget.value = text[: widget.max_length]
 
 
 def _set_number(widget: Any, text: str) -> None:

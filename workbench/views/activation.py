@@ -97,7 +97,8 @@ class Activation(RunView):
                 scored[scored["layer"] == layer], tau, f"Scores of layer {layer}'s experts during training"
             ),
         )
-        self.draw(self.steps, (self.key, measure), lambda: figures.step_curve(tables.steps(self.store, [run]), measure))
+        key = (self.key, self.store.key([run], "events.jsonl"), measure)  # snapshots come task by task, steps all along
+        self.draw(self.steps, key, lambda: figures.step_curve(tables.steps(self.store, [run]), measure))
 
     def sheet(self, page: str) -> pmui.Column:
         """Lay out a page."""

@@ -36,7 +36,7 @@ class RouterDrift(View):
         self.distribution, self.curve, self.heatmap = self.plot(), self.plot(), self.plot()
         self.labels: list[str] = []
         self.damage: list[str] = []
-        self.drift: Drift | None = None
+        self.drift = Drift(None, pd.DataFrame(), pd.DataFrame())
         self.watch(self.chosen, self._load)
         self.watch(self.probe, self._load)
         self.watch(self.layer, self._draw_distribution)
@@ -105,8 +105,6 @@ class RouterDrift(View):
 
     def _draw_distribution(self) -> None:
         drift, layer = self.drift, self.layer.value
-        if drift is None:
-            return
         where = f"layer {layer}" if layer else MEAN_LAYER
         title = f"Expert activation of Task {(self.probe.value or 0) + 1}'s inputs, {where}"
         self.draw(
@@ -119,6 +117,8 @@ class RouterDrift(View):
         controls = pmui.Row(
             self.benchmark, self.probe, self.chosen, self.layer, self.refresh_button, margin=(12, 0, 0, 0)
         )
-        right = pmui.Column(card(self.curve), card(self.heatmap), sizing_mode="stretch_width")
-        pictures = pmui.Row(card(self.distribution), right, sizing_mode="stretch_width")
+        routing = self.download("Routing as CSV", "routing.csv", lambda: self.drift.routing)
+        overlap = self.download("Overlap as CSV", "overlap.csv", lambda: self.drift.overlap)
+        right = pmui.Column(card(self.curve), card(self.heatmap, overlap), sizing_mode="stretch_width")
+        pictures = pmui.Row(card(self.distribution, routing), right, sizing_mode="stretch_width")
         return pmui.Column(controls, self.note, pictures, pn.pane.Markdown(ABOUT), sizing_mode="stretch_width")

@@ -180,7 +180,8 @@ class Examples(View):
             job = self._newest()
             if job != self._job:
                 self._job = job
-                self.attempt(self._draw_tokens)
+                with self._together():
+                    self.attempt(self._draw_tokens)
 
     def _newest(self) -> Job | None:
         """The newest job that asks what is shown, whoever wished it."""

@@ -1,5 +1,6 @@
 """Overview: which runs there are, what each scored, and how they compare."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -11,6 +12,10 @@ from workbench import figures
 from workbench.store import VARIANTS, Store
 from workbench.views._base import NO_RUNS, View, Visitor, card
 
+ANY = "any state"
+NONE = "none"
+"""Ticked runs, as the address says it: nothing said of them is all."""
+NO_MATCH = "No run has all these words and this state. Empty Search, or choose another state."
 SHOWN = ("last", "mean", "learning", "bwt", "fwt", "forgetting")
 PLAIN_SELECTION = """
 .tabulator-row.tabulator-selected, .tabulator-row.tabulator-selected:hover {
@@ -24,7 +29,7 @@ SYMBOLS = (
 
 
 class Overview(View):
-    """Run table, score matrix of one run, metrics of the ticked runs, glossary."""
+    """Run table that can be searched, score matrix of one run, metrics of the ticked runs, glossary."""
 
     title: ClassVar[str] = "Overview"
     order: ClassVar[int] = 0
@@ -33,6 +38,12 @@ class Overview(View):
         super().__init__(store, visitor, **params)
         self.variant = pmui.Select(label="Scoring", options=list(VARIANTS), value=VARIANTS[0], width=150)
         self.run = pmui.Select(label="Score matrix of", options={}, width=240)
+        found_in = "Words of its name, state, seed or fingerprint; all of them must be there"
+        self.search = pmui.TextInput(label="Search runs", placeholder="all", width=180, description=found_in)
+        self.state_of = pmui.Select(label="State", options=[ANY], value=ANY, width=140)
+        self.all = pd.DataFrame()
+        self._ticked: set[str] | None = None
+        self._listed_of: str | None = None
         self.table = pn.widgets.Tabulator(
             pd.DataFrame(),
             disabled=True,
@@ -53,29 +64,81 @@ class Overview(View):
         self.glossary = pmui.Accordion(("What the metrics mean", pn.pane.Markdown(_glossary())), active=[])
         self.watch(self.variant, self.fill)
         self.watch(self.run, self._draw_matrix)
-        self.watch(self.table, self._draw_comparison, "selection")
+        self.watch(self.search, self._list, "value_input")
+        self.watch(self.state_of, self._list)
+        self.watch(self.table, self._tick, "selection")
         self.remember(benchmark=self.benchmark, scoring=self.variant, run=self.run)
+        self.remember(search=self.search, state=self.state_of)
         self.refresh()
 
     def fill(self) -> None:
         """Offer the runs of the chosen benchmark and draw them."""
         table = self.store.overview(self.variant.value)
-        table = table[table["benchmark"] == self.benchmark.value].reset_index(drop=True)
-        damaged = [problem for problem in table["problem"] if problem]
-        partial = [f"{row.label}: {row.left_out}" for row in table.itertuples() if row.left_out]
-        if table.empty:
-            self.tell(NO_RUNS)
-        else:
-            self.tell("  ".join([*damaged, *partial]), "warning")
-        columns = ["run", "label", "state", "tasks", *SHOWN, "seed", "fingerprint", "problem"]
+        table = self.all = table[table["benchmark"] == self.benchmark.value].reset_index(drop=True)
+        if self._listed_of != self.benchmark.value:
+            self._listed_of, self._ticked = self.benchmark.value, None
         options = {row.label: row.run for row in table.itertuples() if row.state != "damaged"}
         value = self.run.value if self.run.value in options.values() else next(reversed(options.values()), None)
+        states = [ANY, *dict.fromkeys(table["state"])]
+        state = self.state_of.value if self.state_of.value in states else ANY
+        with self.quiet():
+            self.run.param.update(options=options, value=value)
+            self.state_of.param.update(options=states, value=state)
+        self._list()
+        self._draw_matrix()
+
+    def _list(self) -> None:
+        """Show the runs that are searched for, with their ticks."""
+        words = (self.search.value_input or "").lower().split()
+        table = self.all.loc[[self._matches(row, words) for row in self.all.itertuples()]].reset_index(drop=True)
+        notes = [problem for problem in self.all["problem"] if problem]
+        partial = self.all[self.all["left_out"] != ""]
+        notes += [f"{label}: {left_out}" for label, left_out in zip(partial["label"], partial["left_out"], strict=True)]
+        if self.all.empty:
+            self.tell(NO_RUNS)
+        elif table.empty:
+            self.tell("  ".join([NO_MATCH, *notes]))
+        else:
+            self.tell("  ".join(notes), "warning")
+        columns = ["run", "label", "state", "tasks", *SHOWN, "seed", "fingerprint", "problem"]
+        ticked = self._ticked_runs()
         with self.quiet():
             self.table.value = table[columns]
-            self.table.selection = [index for index, state in enumerate(table["state"]) if state != "damaged"]
-            self.run.param.update(options=options, value=value)
-        self._draw_matrix()
+            self.table.selection = [index for index, run in enumerate(table["run"]) if run in ticked]
         self._draw_comparison()
+
+    def _matches(self, row: Any, words: list[str]) -> bool:
+        text = f"{row.label} {row.state} {row.seed} {row.fingerprint}".lower()
+        return self.state_of.value in (ANY, row.state) and all(word in text for word in words)
+
+    def _ticked_runs(self) -> list[str]:
+        """The runs with a tick, also those that the search leaves out: at first all that can be read."""
+        if self._ticked is None:
+            return list(self.all.loc[self.all["state"] != "damaged", "run"])
+        return [run for run in self.all["run"] if run in self._ticked]
+
+    def _tick(self) -> None:
+        shown = list(self.table.value["run"])
+        ticked = {run for run in self._ticked_runs() if run not in shown}
+        ticked |= {shown[index] for index in self.table.selection if index < len(shown)}
+        self._ticked = None
+        if ticked != set(self._ticked_runs()):
+            self._ticked = ticked
+        self._draw_comparison()
+
+    def state(self) -> dict[str, str]:
+        """What the address says of this view: also words not yet entered; of the ticks nothing while all are there."""
+        ticked = "" if self._ticked is None else ",".join(self._ticked_runs()) or NONE
+        return super().state() | {"search": self.search.value_input or "", "runs": ticked}
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Take up what an address says; what is not on offer is left as it is."""
+        super().restore(state)
+        named = {run for run in state.get("runs", "").split(",") if run in set(self.all["run"])}
+        if named or state.get("runs") == NONE:
+            self._ticked = named
+            with self._drawing, self._together():
+                self.attempt(self._list)
 
     def _draw_matrix(self) -> None:
         if self.run.value is None:
@@ -95,7 +158,11 @@ class Overview(View):
             return self.show(
                 self.comparison, figures.metric_comparison(pd.DataFrame(columns=["label", "metric", "value"]))
             )
-        runs, variant, labels = list(table["run"].iloc[self.table.selection]), self.variant.value, list(table["label"])
+        runs, variant, labels = (
+            list(table["run"].iloc[self.table.selection]),
+            self.variant.value,
+            list(self.all["label"]),
+        )
         self.draw(
             self.comparison,
             (self.store.key(runs, "config.json", "scores.json"), tuple(labels), variant),
@@ -107,10 +174,17 @@ class Overview(View):
         values = self.store.metrics(runs, variant)
         return values[values["metric"].isin(SHOWN)]
 
+    def _scores(self) -> pd.DataFrame:
+        return self.store.scores(self.run.value, self.variant.value) if self.run.value else pd.DataFrame()
+
     def __panel__(self) -> pn.viewable.Viewable:
-        controls = pmui.Row(self.benchmark, self.run, self.variant, self.refresh_button, margin=(12, 0, 0, 0))
-        pictures = pmui.Row(card(self.matrix), card(self.comparison), sizing_mode="stretch_width")
-        return pmui.Column(controls, self.note, card(self.table), pictures, self.glossary, sizing_mode="stretch_width")
+        chosen = (self.benchmark, self.search, self.state_of, self.run, self.variant)
+        controls = pmui.Row(*chosen, self.refresh_button, margin=(12, 0, 0, 0))
+        table = self.download("Runs as CSV", "runs.csv", lambda: self.table.value)
+        scores = self.download("Scores as CSV", "scores.csv", self._scores)
+        pictures = pmui.Row(card(self.matrix, scores), card(self.comparison), sizing_mode="stretch_width")
+        parts = (controls, self.note, card(self.table, table), pictures, self.glossary)
+        return pmui.Column(*parts, sizing_mode="stretch_width")
 
 
 def _glossary() -> str:

@@ -61,12 +61,14 @@ class ReroutingLab(View):
         self.grid, self.curve = self.plot(), self.plot()
         self.answers = self._table(["question", "answer", "before", "now"], 320)
         self._seen: tuple[Job, ...] = ()
+        self._picked: str | None = None
         self._found = pd.DataFrame()
         self.watch(self.run, self._offer)
         self.watch(self.task, self._show_results)
         self.watch(self.variant, self._show_results)
         self.watch(self.results, self._show_result)
         self.watch(self.layer, self._offer_weights)
+        self.watch(self.queue, self._pick, "selection")
         self.remember(benchmark=self.benchmark, run=self.run, task=self.task, scoring=self.variant)
         self.remember(router=self.router, experts=self.experts, items=self.items, steps=self.steps, rate=self.rate)
         self.remember(layer=self.layer, result=self.results)
@@ -74,7 +76,7 @@ class ReroutingLab(View):
 
     def _button(self, label: str, icon: str, act: Any, colour: str = "primary") -> pmui.Button:
         button = pmui.Button(label=label, icon=icon, color=colour, variant="outlined", margin=(14, 8))
-        button.on_click(lambda _event: self.attempt(act))
+        self.watch(button, act, "clicks")
         button.disabled = self.visitor.jobs is None
         return button
 
@@ -171,11 +173,15 @@ class ReroutingLab(View):
         self.tell(f"Queued: {job.title}.", "success")
         self.poll()
 
+    def _pick(self) -> None:
+        """Keep which job the reader has selected: rows move when another comes."""
+        self._picked = next((self._seen[row].key for row in self.queue.selection if row < len(self._seen)), None)
+
     def _cancel(self) -> None:
         jobs = self.visitor.allowed()
-        if not self.queue.selection:
+        if self._picked is None:
             raise InputError("A job of the queue must be selected to be cancelled; none is. Click its row.")
-        jobs.cancel(self._seen[self.queue.selection[0]].key, self.visitor.name)
+        jobs.cancel(self._picked, self.visitor.name)
         self.poll()
 
     # -- what is shown --------------------------------------------------------------------------------------------
@@ -187,22 +193,25 @@ class ReroutingLab(View):
 
     def poll(self) -> None:
         """Show the queue as it stands; where a job has ended, also its results."""
-        jobs = tuple(self.visitor.queue.listed()) if self.visitor.queue else ()
         with self._drawing:
-            if jobs == self._seen:
-                return
-            ended = {job.key for job in self._seen if job.state in FINISHED}
-            fresh = [job for job in jobs if job.state in FINISHED and job.key not in ended and job.results]
-            chosen = [self._seen[index].key for index in self.queue.selection if index < len(self._seen)]
+            jobs = tuple(self.visitor.queue.listed()) if self.visitor.queue else ()
+            if jobs != self._seen:
+                with self._together():
+                    self.attempt(lambda: self._show_queue(jobs))
+
+    def _show_queue(self, jobs: tuple[Job, ...]) -> None:
+        ended = {job.key for job in self._seen if job.state in FINISHED}
+        fresh = [job for job in jobs if job.state in FINISHED and job.key not in ended and job.results]
+        with self.quiet():
             self._seen = jobs
             self.queue.value = pd.DataFrame([_row(job) for job in jobs], columns=list(SHOWN))
-            self.queue.selection = [index for index, job in enumerate(jobs) if job.key in chosen]
-            running = next((job for job in jobs if job.state == "running" and job.curve), None)
-            if running is not None:
-                self.show(self.curve, _curve(running.key, running.title, running.curve))
-            mine = [job for job in fresh if job.run == self.run.value and isinstance(job.asked, Rerouting)]
-            if mine:
-                self.attempt(lambda: self._show_results(mine[0].results[-1]))
+            self.queue.selection = [row for row, job in enumerate(jobs) if job.key == self._picked]
+        running = next((job for job in jobs if job.state == "running" and job.curve), None)
+        if running is not None:
+            self.show(self.curve, _curve(running.key, running.title, running.curve))
+        mine = [job for job in fresh if job.run == self.run.value and isinstance(job.asked, Rerouting)]
+        if mine:
+            self._show_results(mine[0].results[-1])
 
     def _show_results(self, newest: str | None = None) -> None:
         if self.run.value is None:
