@@ -16,6 +16,7 @@ from panel.util import edit_readonly
 from same import __version__
 from same.errors import InputError
 from same.registry import load_class, names
+from workbench.figures._style import SVG_BUTTON
 from workbench.jobs.queue import Job, Jobs, Limits
 from workbench.serving import guard
 from workbench.serving.accounts import Accounts
@@ -24,7 +25,7 @@ from workbench.store import Store
 from workbench.views._base import View, Visitor
 
 TITLE = "SAME workbench"
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = Path(__file__).with_name("page.html").read_text(encoding="utf-8").replace("/* after plotly */", SVG_BUTTON)
 ADDRESS = "127.0.0.1"
 THREADS = 4
 

@@ -16,6 +16,7 @@ from nbconvert.filters import markdown2html, strip_ansi
 from plotly.offline import get_plotlyjs
 
 import same
+from workbench.figures._style import SVG_BUTTON
 from workbench.plan import Chain, Step, content_digest
 from workbench.store import Store
 from workbench.trained import run_of
@@ -88,7 +89,7 @@ def write_report(chain: Chain, folder: Path, runs: Path, seconds: Mapping[str, f
         name=escape(chain.name),
         version=same.__version__,
         style=STYLE,
-        scripts=get_plotlyjs() + DRAW,
+        scripts=get_plotlyjs() + SVG_BUTTON + DRAW,
         contents="".join(contents),
         sections="\n".join(sections),
         environment=_environment(overview),

@@ -54,6 +54,10 @@ def test_overview_draws(page_and_hosts: tuple[Page, set[str]]) -> None:
     page.locator(".js-plotly-plot:visible .barlayer .point path").first.wait_for()
     assert marks(page, ".barlayer .point path") >= 3 * 5
     assert page.locator(".tabulator-row:visible").count() == 4
+    for kind in ("a PNG", "an SVG"):
+        with page.expect_download() as saved:
+            page.locator(f".js-plotly-plot:visible [data-title='Download plot as {kind}']").first.click(force=True)
+        assert saved.value.suggested_filename.endswith(kind[-3:].lower())
     assert hosts <= LOCAL
 
 

@@ -97,6 +97,9 @@ def test_it_draws_without_a_network(report: Path) -> None:
         page.goto(report.as_uri())
         page.locator(".js-plotly-plot .heatmaplayer image").first.wait_for()
         assert page.locator(".gtitle", has_text="Score matrix").count() == 1
+        with page.expect_download() as saved:
+            page.locator("[data-title='Download plot as an SVG']").first.click(force=True)
+        assert saved.value.suggested_filename.endswith(".svg")
         page.locator("summary", has_text="train: 1 training step").click()
         page.locator("#steps-train .js-plotly-plot .heatmaplayer image").wait_for()
         assert page.locator(".gtitle", has_text="Score matrix").count() == 2, (

@@ -36,6 +36,15 @@ def mark(index: int) -> Mark:
     )
 
 
+SVG_BUTTON = """
+Plotly.setPlotConfig({modeBarButtonsToAdd: [{
+  name: "svg", title: "Download plot as an SVG", icon: Plotly.Icons.disk,
+  click: graph => Plotly.downloadImage(graph, {format: "svg"}),
+}]});
+"""
+"""For a page's own scripts, after plotly's: beside the button for a PNG, which plotly has, one for an SVG."""
+
+
 def marks(labels: Iterable[str]) -> dict[str, Mark]:
     """Marks by label, in the order given, so that figures that share `labels` share colours."""
     return {label: mark(index) for index, label in enumerate(dict.fromkeys(labels))}
