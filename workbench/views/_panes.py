@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import RLock
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import panel as pn
@@ -90,6 +90,15 @@ class Slider(pmui.DiscreteSlider):
         wait = max(0.0, self._free - now)
         self._free = now + wait + super()._debounce / 1000
         return round(1000 * wait)
+
+
+class Number(pmui.FloatInput):
+    """A field whose value is taken over as it comes.
+
+    Panel lets it wait for 50 ms, and a button that is pressed within them reads the old one.
+    """
+
+    _priority_changes: ClassVar[list[str]] = ["value"]
 
 
 class Pictures:

@@ -14,6 +14,7 @@ from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
 from workbench.views._base import DIGITS, NO_RUNS, ONLY_RUNNERS, POLL_MS, View, Visitor, card
+from workbench.views._panes import Number
 
 ABOUT = (
     "After task t a model has experts and a router. **R s E t** answers a task with the experts as they were after "
@@ -45,9 +46,7 @@ class ReroutingLab(View):
             label="Test items", value=50, start=0, width=120, description="From the first on; 0 is all"
         )
         self.steps = pmui.IntInput(label="Steps", value=50, start=1, end=MOST_STEPS, width=110)
-        self.rate = pmui.FloatInput(
-            label="Learning rate", value=1e-3, start=1e-8, end=10.0, step=1e-4, width=160, format=DIGITS
-        )
+        self.rate = Number(label="Learning rate", value=1e-3, start=1e-8, end=10.0, step=1e-4, width=160, format=DIGITS)
         self.layer = pmui.Select(label="Layer", options={}, width=150)
         self.weights = pmui.FlexBox()
         self.pair_button = self._button("Evaluate this pair", "play_arrow", self._pair)
@@ -139,7 +138,7 @@ class ReroutingLab(View):
         count = self.store.experts(self.run.value) if self.run.value else 0
         if len(self.weights) != count:
             self.weights.objects = [
-                pmui.FloatInput(label=f"ω E{expert + 1}", value=1.0, start=0.0, step=0.1, width=124, format=DIGITS)
+                Number(label=f"ω E{expert + 1}", value=1.0, start=0.0, step=0.1, width=124, format=DIGITS)
                 for expert in range(count)
             ]
 
