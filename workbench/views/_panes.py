@@ -92,13 +92,21 @@ class Slider(pmui.DiscreteSlider):
         return round(1000 * wait)
 
 
-class Number(pmui.FloatInput):
-    """A field whose value is taken over as it comes.
+class AtOnce:
+    """What is typed is taken over as it comes.
 
-    Panel lets it wait for 50 ms, and a button that is pressed within them reads the old one.
+    Panel lets it wait for 50 ms, and a button that is pressed within them reads the old value.
     """
 
     _priority_changes: ClassVar[list[str]] = ["value"]
+
+
+class Number(AtOnce, pmui.FloatInput):
+    """A field for a number."""
+
+
+class Count(AtOnce, pmui.IntInput):
+    """A field for a whole number."""
 
 
 class Pictures:

@@ -14,7 +14,7 @@ from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
 from workbench.views._base import DIGITS, NO_RUNS, ONLY_RUNNERS, POLL_MS, View, Visitor, card
-from workbench.views._panes import Number
+from workbench.views._panes import Count, Number
 
 ABOUT = (
     "After task t a model has experts and a router. **R s E t** answers a task with the experts as they were after "
@@ -42,10 +42,8 @@ class ReroutingLab(View):
         about_s = "ω = softmax(W_G⁽ˢ⁾ x): the router as it was after task s"
         self.router = pmui.Select(label="Router s", options={}, width=160, description=about_s)
         self.experts = pmui.Select(label="Experts t", options={}, width=160, description="Bₙ⁽ᵗ⁾Aₙ⁽ᵗ⁾ after task t")
-        self.items = pmui.IntInput(
-            label="Test items", value=50, start=0, width=120, description="From the first on; 0 is all"
-        )
-        self.steps = pmui.IntInput(label="Steps", value=50, start=1, end=MOST_STEPS, width=110)
+        self.items = Count(label="Test items", value=50, start=0, width=120, description="From the first on; 0 is all")
+        self.steps = Count(label="Steps", value=50, start=1, end=MOST_STEPS, width=110)
         self.rate = Number(label="Learning rate", value=1e-3, start=1e-8, end=10.0, step=1e-4, width=160, format=DIGITS)
         self.layer = pmui.Select(label="Layer", options={}, width=150)
         self.weights = pmui.FlexBox()
