@@ -4,6 +4,7 @@ import gc
 import logging
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -22,7 +23,8 @@ from workbench.serving import guard
 from workbench.serving.accounts import Accounts
 from workbench.serving.log import say, write_lines
 from workbench.store import Store
-from workbench.views._base import View, Visitor
+from workbench.views._base import DAMAGED, View, Visitor
+from workbench.views._sketch import Table
 
 TITLE = "SAME workbench"
 TEMPLATE = Path(__file__).with_name("page.html").read_text(encoding="utf-8").replace("/* after plotly */", SVG_BUTTON)
@@ -73,8 +75,19 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = 
         tell_address(key)
 
     tabs.param.watch(lambda event: turn_to(keys[event.new]), "active")
-    open_view(keys[start]).restore(asked)
+    first = open_view(keys[start])
+    first.restore(asked)
+    _sketch(first, [found[key].title for key in keys], dark)
     return shell
+
+
+def _sketch(view: View, titles: list[str], dark: bool) -> None:
+    """Tell the page's template what stands there before the scripts do; tables that cannot be read are left out."""
+    if pn.state.curdoc is not None:
+        tables: tuple[Table, ...] = ()
+        with suppress(InputError, *DAMAGED):
+            tables = view.sketch()
+        pn.state.curdoc.template_variables["sketch"] = {"tabs": titles, "tables": tables, "dark": dark}
 
 
 def _leave_alone(shell: pmui.Page) -> None:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,14 +18,15 @@ import psutil
 from same.errors import InputError, RunFailed
 from same.registry import choose, require_extra
 from workbench.bench.clients import Visitor, crowd
+from workbench.bench.newcomer import visit
 from workbench.bench.snapshots import Size, write_runs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 METHODS = ("steady", "drifting")
 MOVES = 40
+NEWCOMERS = 3
 PATIENCE_MS = 120_000
 SETTLE_MS = 400
-_CONTENT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 _WATCH = """() => {
   const plots = root => [...root.querySelectorAll('*')].flatMap(
     one => [...(one.matches('.js-plotly-plot') ? [one] : []), ...(one.shadowRoot ? plots(one.shadowRoot) : [])]);
@@ -111,7 +111,9 @@ def measure_on(runs: Path, load: Load) -> dict[str, Any]:
     """Serve runs in a process of its own, and measure; raises as `measure`."""
     scene = SCENES[load.view]
     with _served(runs) as (address, server):
-        first, content, waits = _alone(_browser(), address, load.view)
+        visits = [visit(_browser(), address) for _ in range(NEWCOMERS)]
+        first, content = (float(np.median(seconds)) for seconds in zip(*visits, strict=True))
+        waits = _alone(_browser(), address, load.view)
         held, spent = server.memory_info().rss, [_cpu(server)]
         arrival = max(5.0, load.sessions * 0.4)
         page = f"{address}/?view={load.view}"
@@ -171,19 +173,14 @@ def _served(runs: Path) -> Iterator[tuple[str, psutil.Process]]:
             server.terminate()
 
 
-def _alone(browser: str, address: str, view: str) -> tuple[float, float, list[float]]:
-    """Seconds until a new browser shows the first picture and anything at all, and from each press to the redrawing."""
+def _alone(browser: str, address: str, view: str) -> list[float]:
+    """Seconds from each press of one visitor to the redrawing."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(PATIENCE_MS)
-        began = time.perf_counter()
-        page.goto(address, wait_until="commit")
-        page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
-        first = time.perf_counter() - began
-        content = float(page.evaluate(_CONTENT)) / 1000
         scene = SCENES[view]
         page.goto(f"{address}/?view={view}")
         page.locator(f".js-plotly-plot:visible {scene.drawn}").first.wait_for()
@@ -200,4 +197,4 @@ def _alone(browser: str, address: str, view: str) -> tuple[float, float, list[fl
             waits.append(float(last) / 1000)
             page.wait_for_timeout(SETTLE_MS)
         chromium.close()
-    return first, content, waits
+    return waits

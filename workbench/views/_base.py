@@ -23,6 +23,7 @@ from workbench.figures._style import dress, empty
 from workbench.jobs.queue import Jobs
 from workbench.store import Store
 from workbench.views._panes import Picture, Pictures
+from workbench.views._sketch import Table
 
 LOG = logging.getLogger("workbench")
 NO_RUNS = (
@@ -127,6 +128,10 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
     @abstractmethod
     def __panel__(self) -> pn.viewable.Viewable:
         """Lay out what is shown."""
+
+    def sketch(self) -> tuple[Table, ...]:
+        """What the page shows of this view before its scripts are there."""
+        return ()
 
     def opened(self) -> None:
         """Begin what only a page that somebody looks at needs; called once, in the session."""

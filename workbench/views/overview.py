@@ -9,8 +9,10 @@ import panel_material_ui as pmui
 
 from same.metrics import FORMULAS, NAMES, READINGS
 from workbench import figures
+from workbench.figures.scores import largest_score, named_matrix
 from workbench.store import VARIANTS, Store
 from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._sketch import Table, coloured, plain
 
 ANY = "any state"
 NONE = "none"
@@ -143,14 +145,17 @@ class Overview(View):
     def _draw_matrix(self) -> None:
         if self.run.value is None:
             return self.show(self.matrix, figures.score_matrix(pd.DataFrame()))
-        run, variant = self.run.value, self.variant.value
-        label = next(label for label, option in self.run.options.items() if option == run)
+        run, variant, title = self.run.value, self.variant.value, self._matrix_title()
         self.draw(
             self.matrix,
-            (self.store.key([run], "scores.json"), label, variant),
-            lambda: figures.score_matrix(self.store.scores(run, variant), f"Score matrix of {label}, {variant}"),
+            (self.store.key([run], "scores.json"), title, variant),
+            lambda: figures.score_matrix(self.store.scores(run, variant), title),
         )
         return None
+
+    def _matrix_title(self) -> str:
+        label = next(label for label, option in self.run.options.items() if option == self.run.value)
+        return f"Score matrix of {label}, {self.variant.value}"
 
     def _draw_comparison(self) -> None:
         table = self.table.value
@@ -173,6 +178,16 @@ class Overview(View):
     def _metrics(self, runs: list[str], variant: str) -> pd.DataFrame:
         values = self.store.metrics(runs, variant)
         return values[values["metric"].isin(SHOWN)]
+
+    def sketch(self) -> tuple[Table, ...]:
+        """The listed runs, and the score matrix of the chosen one."""
+        if self.all.empty:
+            return ()
+        runs = plain("", self.table.value[["label", "state", *SHOWN, "seed"]].rename(columns={"label": "run"}))
+        scores = self._scores()
+        if scores.empty:
+            return (runs,)
+        return (runs, coloured(self._matrix_title(), named_matrix(scores), largest_score(scores)))
 
     def _scores(self) -> pd.DataFrame:
         return self.store.scores(self.run.value, self.variant.value) if self.run.value else pd.DataFrame()
