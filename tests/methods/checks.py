@@ -33,6 +33,7 @@ def _trains(kind: type[Method]) -> bool:
 
 CHECKS = {
     "learns": Check("learns if and only if it trains", lambda kind: True),
+    "later": Check("a third task is still learnt", _trains),
     "budget": Check("parameters within 2 % of the experts', or it says why", lambda kind: True),
     "mates": Check("batch 1 = batch N", _trains),
     "cache": Check("cached = uncached", _trains),
