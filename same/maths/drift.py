@@ -60,10 +60,20 @@ def split_drift(
 
 
 def input_spectrum(inputs: Float[Tensor, "tokens d"]) -> Spectrum:
-    """Spectrum of C = (1/tokens) Σ x xᵀ of a few recorded inputs, without forming C: at most `tokens` directions."""
-    _, values, vectors = torch.linalg.svd(inputs, full_matrices=False)
-    energies = values.square() / len(inputs)
-    return Spectrum(energies, vectors.mT.contiguous(), float(len(inputs)), float(energies.sum()))
+    """Spectrum of C = (1/tokens) Σ x xᵀ of a few recorded inputs, without forming C: at most `tokens` directions.
+
+    From the tokens' products XXᵀ = U S² Uᵀ, whose eigenvectors give those of C, V = Xᵀ U S⁻¹, in a third of the time of
+    a singular value decomposition. Directions that hold less of the energy than the numbers can tell are zero.
+    """
+    tokens, width = inputs.shape
+    energies, vectors = torch.linalg.eigh(inputs @ inputs.mT if tokens < width else inputs.mT @ inputs)
+    energies, vectors = energies.flip(-1).clamp_min(0), vectors.flip(-1)
+    if tokens < width:
+        held = energies > energies.amax() * torch.finfo(inputs.dtype).eps * tokens
+        energies = energies * held
+        vectors = inputs.mT @ vectors * torch.where(held, energies, 1).rsqrt() * held
+    trace = float(inputs.square().sum()) / tokens
+    return Spectrum(energies / tokens, vectors.contiguous(), float(tokens), trace)
 
 
 def factor_change(

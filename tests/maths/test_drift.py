@@ -94,6 +94,28 @@ def test_the_spectrum_of_recorded_inputs_is_that_of_their_covariance(tokens):
     assert spectrum.dim == 6
 
 
+@pytest.mark.parametrize("tokens", [5, 40, 200])
+def test_the_spectrum_gives_the_drift_that_singular_values_give(tokens):
+    inputs = random(tokens, 60) * torch.logspace(0, -9, 60, dtype=torch.float64)
+    inputs[1] = inputs[0]
+    spectrum, change = input_spectrum(inputs), random(7, 60, seed=3)
+    _, values, vectors = torch.linalg.svd(inputs, full_matrices=False)
+    exact = (change @ vectors.mT).square().sum(0) * values.square() / tokens
+    for rank in range(0, min(tokens, 60), 7):
+        parallel, rest = split_drift(change, spectrum, rank)
+        torch.testing.assert_close(parallel, exact[:rank].sum())
+        torch.testing.assert_close(rest, exact[rank:].sum(), rtol=1e-7, atol=1e-14 * float(exact.sum()))
+    leading = spectrum.eigenvectors[:, :3]
+    torch.testing.assert_close(leading.mT @ leading, torch.eye(3, dtype=torch.float64))
+
+
+def test_nothing_recorded_but_zeros_has_no_energy():
+    spectrum = input_spectrum(torch.zeros(3, 6, dtype=torch.float64))
+    assert spectrum.trace == 0
+    assert not spectrum.eigenvalues.any()
+    assert spectrum.eigenvectors.isfinite().all()
+
+
 def test_the_change_of_a_low_rank_map_is_a_map_of_twice_its_rank():
     old, new = ((random(4, 7, 2, seed=seed), random(4, 2, 6, seed=seed + 1)) for seed in (3, 5))
     outputs, inputs = factor_change(old, new)
