@@ -4,8 +4,10 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from threading import RLock
 from urllib.parse import urlencode
@@ -32,13 +34,14 @@ ADDRESS = "127.0.0.1"
 THREADS = 4
 
 
-def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = False) -> pmui.Page:
+def page(runs: str | Path | Store, visitor: Visitor | None = None) -> pmui.Page:
     """Build the page of one session; a view is made when its tab is opened."""
     pn.extension("plotly", "tabulator", loading_indicator=True)
     store = runs if isinstance(runs, Store) else Store(runs)
     found = {name: load_class("workbench.views", name, View) for name in names("workbench.views")}  # type: ignore[type-abstract]
     keys = sorted(found, key=lambda name: found[name].order)
     asked = {name: values[0].decode(errors="replace") for name, values in pn.state.session_args.items()}
+    dark = asked.get("theme") == "dark"
     places = [pmui.Column(sizing_mode="stretch_width") for _ in keys]
     start = keys.index(asked["view"]) if asked.get("view") in keys else 0
     tabs = pmui.Tabs(
@@ -56,7 +59,7 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = 
 
     def tell_address(key: str) -> None:
         if keys[tabs.active] == key:  # else a view that was left draws on
-            _tell_address(key, views[key])
+            _tell_address(key, views[key], shell.dark_theme)
 
     def open_view(key: str) -> View:
         with opening:
@@ -75,19 +78,27 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None, dark: bool = 
         tell_address(key)
 
     tabs.param.watch(lambda event: turn_to(keys[event.new]), "active")
+    shell.param.watch(lambda _event: tell_address(keys[tabs.active]), "dark_theme")
     first = open_view(keys[start])
     first.restore(asked)
-    _sketch(first, [found[key].title for key in keys], dark)
+    _sketch(first, {key: found[key].title for key in keys}, shell.dark_theme)
     return shell
 
 
-def _sketch(view: View, titles: list[str], dark: bool) -> None:
+def _sketch(view: View, titles: Mapping[str, str], dark: bool) -> None:
     """Tell the page's template what stands there before the scripts do; tables that cannot be read are left out."""
-    if pn.state.curdoc is not None:
-        tables: tuple[Table, ...] = ()
-        with suppress(InputError, *DAMAGED):
-            tables = view.sketch()
-        pn.state.curdoc.template_variables["sketch"] = {"tabs": titles, "tables": tables, "dark": dark}
+    if pn.state.curdoc is None:
+        return
+    tables: tuple[Table, ...] = ()
+    with suppress(InputError, *DAMAGED):
+        tables = view.sketch()
+    views = [
+        {"title": title, "query": _query(key, {}, dark), "current": title == view.title}
+        for key, title in titles.items()
+    ]
+    note = unescape(view.note.object) if view.note.visible else ""
+    sketch = {"views": views, "tables": tables, "note": note, "dark": dark}
+    pn.state.curdoc.template_variables["sketch"] = sketch
 
 
 def _leave_alone(shell: pmui.Page) -> None:
@@ -99,11 +110,15 @@ def _leave_alone(shell: pmui.Page) -> None:
             pn.state.param.unwatch(watcher)
 
 
-def _tell_address(key: str, view: View) -> None:
+def _tell_address(key: str, view: View, dark: bool) -> None:
     """Make the address one that brings this state back."""
     if pn.state.location is not None:
-        said = {name: text for name, text in view.state().items() if text}
-        pn.state.location.search = f"?{urlencode({'view': key, **said})}"
+        pn.state.location.search = f"?{_query(key, view.state(), dark)}"
+
+
+def _query(key: str, state: Mapping[str, str], dark: bool) -> str:
+    theme = {"theme": "dark"} if dark else {}
+    return urlencode({"view": key, **{name: text for name, text in state.items() if text}, **theme})
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 
 from workbench.figures._style import SEQUENTIAL
 
-DIGITS = 3
-"""After the point."""
-MIDDLE = 128
-"""Grey level from which on the ink is dark."""
+MOST = 6
+"""Rows of a table that are written."""
+MIDDLE = 0.18
+"""Luminance of the ground from which on dark ink stands out more than light ink."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One field; without a ground it stands on the page's own."""
 
@@ -32,20 +32,29 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    more: int = 0
+    """Rows that are left out."""
 
 
 def plain(title: str, table: pd.DataFrame) -> Table:
-    """Write a table as it is."""
-    rows = (tuple(Cell(_said(value)) for value in row) for row in table.itertuples(index=False))
-    return Table(title, tuple(map(str, table.columns)), tuple(rows))
+    """Write the first rows of a table, numbers with three digits."""
+    rows = (tuple(Cell(_said(value, 3)) for value in row) for row in table.head(MOST).itertuples(index=False))
+    return Table(title, tuple(map(str, table.columns)), tuple(rows), max(0, len(table) - MOST))
 
 
 def coloured(title: str, matrix: pd.DataFrame, largest: float) -> Table:
-    """Write numbers from 0 to `largest` on the colours of the figures, each row after its name; nan stays empty."""
+    """Write numbers from 0 to `largest` as a heat map does: two digits on its colours; nan stays empty."""
     rows = (
         (Cell(str(name)), *_coloured(row, largest)) for name, row in zip(matrix.index, matrix.to_numpy(), strict=True)
     )
     return Table(title, ("", *map(str, matrix.columns)), tuple(rows))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour "rgb(r, g, b)", from 0 to 1. Source: WCAG 2.2."""
+    parts = (channel / 255 for channel in unlabel_rgb(colour))
+    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def _coloured(values: Iterable[float], largest: float) -> Iterable[Cell]:
@@ -54,11 +63,10 @@ def _coloured(values: Iterable[float], largest: float) -> Iterable[Cell]:
             yield Cell("")
         else:
             ground = sample_colorscale(SEQUENTIAL, min(max(value / largest, 0.0), 1.0))[0]
-            light = sum(unlabel_rgb(ground)) / 3 > MIDDLE
-            yield Cell(_said(value), ground, "#000" if light else "#fff")
+            yield Cell(_said(value, 2), ground, "#000" if luminance(ground) > MIDDLE else "#fff")
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.{DIGITS}f}"
-    return str(value)
+def _said(value: Any, digits: int) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
