@@ -110,9 +110,9 @@ def measure(load: Load) -> dict[str, Any]:
 def measure_on(runs: Path, load: Load) -> dict[str, Any]:
     """Serve runs in a process of its own, and measure; raises as `measure`."""
     scene = SCENES[load.view]
+    visits = [_first_visit(runs) for _ in range(NEWCOMERS)]
+    first, content = (float(np.median(seconds)) for seconds in zip(*visits, strict=True))
     with _served(runs) as (address, server):
-        visits = [visit(_browser(), address) for _ in range(NEWCOMERS)]
-        first, content = (float(np.median(seconds)) for seconds in zip(*visits, strict=True))
         waits = _alone(_browser(), address, load.view)
         held, spent = server.memory_info().rss, [_cpu(server)]
         arrival = max(5.0, load.sessions * 0.4)
@@ -171,6 +171,12 @@ def _served(runs: Path) -> Iterator[tuple[str, psutil.Process]]:
             yield address, psutil.Process(server.pid)
         finally:
             server.terminate()
+
+
+def _first_visit(runs: Path) -> tuple[float, float]:
+    """A new browser at a server that nobody has visited yet; gives what `visit` does."""
+    with _served(runs) as (address, _server):
+        return visit(_browser(), address)
 
 
 def _alone(browser: str, address: str, view: str) -> list[float]:

@@ -27,10 +27,11 @@ _PROMISE = """new Promise(done => {
     one => plot(one) || (one.shadowRoot && drawn(one.shadowRoot)));
   const content = () => performance.getEntriesByName('first-contentful-paint')[0].startTime;
   const look = () => drawn(document) && !document.getElementById('sketch')
-    ? requestAnimationFrame(() => done([performance.now(), content()])) : setTimeout(look, %d);
+    ? requestAnimationFrame(() => requestAnimationFrame(() => done([performance.now(), content()])))
+    : setTimeout(look, %d);
   look();
 })"""
-"""Milliseconds until a heat map can be seen, and until anything at all could; since the visit began."""
+"""Milliseconds until a heat map has been painted, and until anything at all had; since the visit began."""
 
 
 def visit(browser: str, address: str, patience: float = 120.0) -> tuple[float, float]:
@@ -42,21 +43,24 @@ def visit(browser: str, address: str, patience: float = 120.0) -> tuple[float, f
         patience: seconds, until the visit is given up.
 
     Raises:
-        RunFailed: the browser does not start, or the picture does not come.
+        RunFailed: the browser does not start or ends, or the picture does not come.
     """
     with tempfile.TemporaryDirectory(prefix="workbench-visit-", ignore_cleanup_errors=True) as profile:
         command = [browser, *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                return asyncio.run(asyncio.wait_for(_visit(Path(profile) / _PORT, address), patience))
-            except TimeoutError:
-                raise RunFailed(f"{address} must show a heat map within {patience:g} s; it did not.") from None
+                return asyncio.run(_visit(process, Path(profile) / _PORT, address, patience))
+            except (OSError, LookupError, TypeError, ValueError, StopIteration) as error:
+                raise RunFailed(f"{browser} must show {address}; {type(error).__name__}: {error}.") from error
             finally:
                 process.terminate()
 
 
-async def _visit(port: Path, address: str) -> tuple[float, float]:
+async def _visit(process: subprocess.Popen[bytes], port: Path, address: str, patience: float) -> tuple[float, float]:
+    began = time.monotonic()
     while not (port.is_file() and port.read_text().strip()):
+        if process.poll() is not None or time.monotonic() - began > patience:
+            raise RunFailed(f"{process.args!r} must start and listen; it did not within {patience:g} s, or it ended.")
         await asyncio.sleep(0.1)
     where = f"http://127.0.0.1:{port.read_text().split()[0]}/json"
     pages = json.loads((await AsyncHTTPClient().fetch(where)).body)
@@ -64,7 +68,11 @@ async def _visit(port: Path, address: str) -> tuple[float, float]:
     await asyncio.sleep(1.0)  # until the browser itself has started
     await _ask(socket, "Page.navigate", url=address)
     asked = {"expression": _PROMISE % _LOOK_MS, "awaitPromise": True, "returnByValue": True}
-    live, content = (await _ask(socket, "Runtime.evaluate", **asked))["result"]["value"]
+    try:
+        said = await asyncio.wait_for(_ask(socket, "Runtime.evaluate", **asked), patience)
+    except TimeoutError:
+        raise RunFailed(f"{address} must show a heat map within {patience:g} s; it did not.") from None
+    live, content = said["result"]["value"]
     return live / 1000, content / 1000
 
 
