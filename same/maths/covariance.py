@@ -154,12 +154,21 @@ class CovarianceTracker:
 
     @torch.no_grad()
     def merge(self, other: CovarianceTracker) -> None:
-        """Add what another tracker of the same storage and size counted."""
-        shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (self, other)]
+        """Add what another tracker of the same storage, size and stride counted.
+
+        Raises:
+            ValueError: it is of another storage, size or stride.
+        """
+        shapes = [{name: value.shape for name, value in each._tensors().items()} for each in (self, other)]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"trackers must be of one storage and size to merge; got {shapes[0]} and {shapes[1]}. "
                 "Make both with the same settings."
+            )
+        if self.token_stride != other.token_stride:  # the sums would weigh each by the tokens it sampled
+            raise ValueError(
+                f"trackers must count one in as many tokens to merge; got strides {self.token_stride} and "
+                f"{other.token_stride}. Make both with the same settings."
             )
         self._storage.merge(other._storage)
         self.tokens += other.tokens
@@ -196,7 +205,7 @@ class CovarianceTracker:
         return {name: tensor.clone() for name, tensor in self._tensors().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` of a tracker with the same settings gave.
+        """Go on from what `state_dict` of a tracker with the same settings gave; the stride is not in it.
 
         Raises:
             ValueError: it is of another storage or size.

@@ -234,6 +234,23 @@ def test_a_stride_keeps_tokens_and_trace_exact(storage):
 
 
 @pytest.mark.parametrize("storage", ALL)
+def test_trackers_of_different_strides_do_not_merge(storage):
+    """Their sums would weigh tokens by how many of them were sampled."""
+    first, second = (tracked(storage, draw(200, 9, seed), size=4, stride=1 + 9 * seed) for seed in range(2))
+    before = first.state_dict()
+    with pytest.raises(ValueError, match="one in as many tokens to merge; got strides 1 and 10"):
+        first.merge(second)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in first.state_dict().items())
+
+
+@pytest.mark.parametrize("others", list(permutations(ALL, 2)))
+def test_trackers_of_different_storages_do_not_merge(others):
+    first, second = (tracked(storage, draw(20, 6), size=6) for storage in others)
+    with pytest.raises(ValueError, match="one storage and size to merge"):
+        first.merge(second)
+
+
+@pytest.mark.parametrize("storage", ALL)
 @pytest.mark.parametrize("size", [2, 7])
 def test_one_token_and_no_energy(storage, size):
     token = draw(1, 7)
