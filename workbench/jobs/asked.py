@@ -1,6 +1,5 @@
 """What a job may be asked, compared with the run before it is queued."""
 
-import sys
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +27,7 @@ class Asked(Protocol):
         """Compare the question with the run; raises InputError."""
 
     def command(self, run: RunFolder) -> list[str]:
-        """The arguments of the process; nothing of it passes through a shell."""
+        """The arguments of the worker's Python; nothing of it passes through a shell."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Rerouting:
                 raise InputError("weights must not all be 0. Raise one.")
 
     def command(self, run: RunFolder) -> list[str]:
-        """The arguments of the process; nothing of it passes through a shell."""
+        """The arguments of the worker's Python; nothing of it passes through a shell."""
         words = [*_same("reroute", run), f"--task={self.task}", f"--router={','.join(self.routers)}"]
         words += [f"--experts={','.join(map(str, self.experts))}", f"--seed={self.seed}"]
         for name in ("retrain_steps", "learning_rate", "items", "layer"):
@@ -131,7 +130,7 @@ class TokenRouting:
             raise InputError(f"{self.task} must have the test question {self.question!r} in this run; it has not.")
 
     def command(self, run: RunFolder) -> list[str]:
-        """The arguments of the process; nothing of it passes through a shell."""
+        """The arguments of the worker's Python; nothing of it passes through a shell."""
         words = [*_same("route", run), f"--after={self.after}", f"--task={self.task}"]
         return [*words, f"--question={self.question}"]
 
@@ -142,7 +141,7 @@ def _require_adapters(run: RunFolder) -> None:
 
 
 def _same(command: str, run: RunFolder) -> list[str]:
-    return [sys.executable, "-m", "same.cli", command, "--json", f"--run={run.path.resolve()}"]
+    return ["-m", "same.cli", command, "--json", f"--run={run.path.resolve()}"]
 
 
 def within(name: str, value: float | None, least: float, most: float) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,7 +20,14 @@ _TAIL = 2000
 
 
 def work(command: Sequence[str], key: str, seconds: float, gigabytes: float) -> tuple[str, str, list[str]]:
-    """Run one job's process on a Dask worker, telling what it prints; gives what `watch` does."""
+    """Run one job's process on a Dask worker, telling what it prints; gives what `watch` does.
+
+    Args:
+        command: arguments of this worker's own Python, which need not be where the server's is.
+        key: of the job.
+        seconds: it may run.
+        gigabytes: its processes may hold together.
+    """
     import distributed
 
     worker = distributed.get_worker()
@@ -27,7 +35,8 @@ def work(command: Sequence[str], key: str, seconds: float, gigabytes: float) -> 
     if stop.is_set():
         return "cancelled", "before it began", []
     worker.log_event(f"job-{key}", {"kind": "start"})
-    return watch(command, lambda event: worker.log_event(f"job-{key}", event), stop.is_set, seconds, gigabytes)
+    own = [sys.executable, *command]
+    return watch(own, lambda event: worker.log_event(f"job-{key}", event), stop.is_set, seconds, gigabytes)
 
 
 def watch(

@@ -37,7 +37,7 @@ class Program:
         """It fits every run."""
 
     def command(self, run: RunFolder) -> list[str]:
-        return [sys.executable, "-c", self.lines]
+        return ["-c", self.lines]
 
 
 def held_by(waiting: socket.socket) -> Program:
@@ -117,8 +117,8 @@ def test_a_question_that_does_not_fit_the_run_is_refused_before_it_waits(
 def test_arguments_are_a_list_and_values_cannot_be_options(run: RunFolder) -> None:
     asked = Rerouting("gqa", ("0", "own"), (1, 2), 5, 0.001, 10, 3, LAYER, (0.0, 1.0))
     command = asked.command(run)
-    assert command[:4] == [sys.executable, "-m", "same.cli", "reroute"]
-    assert all(word.startswith("--") for word in command[4:])
+    assert command[:3] == ["-m", "same.cli", "reroute"]
+    assert all(word.startswith("--") for word in command[3:])
     assert {"--router=0,own", "--experts=1,2", "--retrain-steps=5", "--weights=0.0,1.0"} <= set(command)
 
 
@@ -238,10 +238,10 @@ sys.stdin.read()
 
 
 @contextmanager
-def lab(port: int = 0) -> Iterator[str]:
+def lab(port: int = 0, python: str = sys.executable) -> Iterator[str]:
     """A cluster in a process of its own, killed at the end; gives its address."""
     with subprocess.Popen(
-        [sys.executable, "-c", LAB, str(port)],
+        [python, "-c", LAB, str(port)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -266,6 +266,19 @@ def test_jobs_of_a_scheduler_that_is_lost_have_failed_and_a_new_one_takes_the_ne
     assert (unanswered.state, address in unanswered.message) == ("failed", True)
     with lab(urlsplit(address).port or 0):
         assert ended.wait(jobs.submit("alice", run, "name", Program("pass")).key).state == "done"
+        jobs.close()
+
+
+@pytest.mark.slow
+def test_a_worker_runs_a_job_with_its_own_python(run: RunFolder, ended: Ended, tmp_path: Path) -> None:
+    """Which is at another path than the server's."""
+    (tmp_path / "there").symlink_to(sys.prefix)
+    python = str(tmp_path / "there" / Path(sys.executable).relative_to(sys.prefix))
+    with lab(python=python) as address:
+        jobs = Jobs(address, None, ended)
+        lines = """import json, sys; print(json.dumps({"kind": "result", "id": sys.executable}))"""
+        done = ended.wait(jobs.submit("alice", run, "name", Program(lines)).key)
+        assert (done.state, done.results) == ("done", (python,))
         jobs.close()
 
 
