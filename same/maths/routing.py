@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from same.maths.curvature import damped_gains, damping_value
 from same.maths.scaling import DirectionScaling
@@ -15,11 +16,18 @@ CLAMP = (0.8, 1.2)
 
 
 def sliding_mean(values: Float[Tensor, " k"], window: int) -> Float[Tensor, " k"]:
-    """σ̂_j: mean of the last `window` values up to and including j (fewer at the start)."""
+    """σ̂_j: mean of the last `window` values up to and including j (fewer at the start).
+
+    Its error relative to σ̂_j is some √eps of the dtype at most, however far the values spread.
+    """
     if window < 1:
         raise ValueError(f"window must be at least 1; got {window}. The paper's examples use 3.")
-    sums = values.cumsum(0)
-    sums = torch.cat([sums[:window], sums[window:] - sums[:-window]])
+    window = min(window, len(values))
+    running = values.cumsum(0)
+    sums = torch.cat([running[:window], running[window:] - running[:-window]])
+    # A difference carries the rounding of all that came before; where that could show, the window is summed by itself.
+    alone = functional.pad(values, (window - 1, 0)).unfold(0, window, 1).sum(1)
+    sums = torch.where(sums > running * torch.finfo(values.dtype).eps ** 0.5, sums, alone)
     counts = torch.arange(1, len(values) + 1, device=values.device).clamp_max(window)
     return sums / counts
 
@@ -42,7 +50,8 @@ def router_gains(
     if gain == "damped":
         return damped_gains(eigenvalues, damping)
     smooth = sliding_mean(eigenvalues, window)
-    smooth = smooth.clamp_min(torch.finfo(smooth.dtype).eps * smooth.max().clamp_min(torch.finfo(smooth.dtype).tiny))
+    least = torch.finfo(torch.float64).eps * smooth.max()  # of no energy beside the strongest, whatever the dtype
+    smooth = smooth.clamp_min(least.clamp_min(torch.finfo(smooth.dtype).tiny))
     if gain == "inverse":
         return smooth.min() / smooth
     if gain == "clamped":

@@ -33,6 +33,27 @@ def test_sliding_mean_is_the_mean_of_the_last_window():
     assert torch.equal(sliding_mean(values, 1), values)
 
 
+def test_a_strong_direction_leaves_the_means_behind_it_exact():
+    values = torch.cat([torch.tensor([1e6, 1.0]), torch.logspace(0, -2, 60)])
+    expected = values.double().unfold(0, 3, 1).mean(1)
+    torch.testing.assert_close(sliding_mean(values, 3)[2:].double(), expected, rtol=1e-6, atol=0)
+    for gain in ("inverse", "clamped"):
+        gains = router_gains(values, gain, window=3).double()
+        torch.testing.assert_close(gains, router_gains(values.double(), gain, window=3), rtol=1e-6, atol=0)
+
+
+@given(
+    st.lists(st.floats(-2, 6), min_size=1, max_size=40),
+    st.integers(1, 50),
+    st.sampled_from(["inverse", "clamped", "damped"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_gains_in_single_precision_are_those_in_double_over_any_spread(exponents, window, gain):
+    eigenvalues = (10 ** torch.tensor(sorted(exponents, reverse=True), dtype=torch.float64)).float()
+    found, expected = (router_gains(values, gain, window=window) for values in (eigenvalues, eigenvalues.double()))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=12), st.integers(1, 15), st.sampled_from(["inverse", "damped"]))
 @settings(max_examples=60, deadline=None)
 def test_gains_lie_in_zero_to_one_and_grow_as_energy_falls(values, window, gain):
