@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from same.maths._sketch import RowSketch, random_basis
-from same.maths._storage import Place
+from same.maths._sketch import RowSketch, shared_basis
 
 POWER_STEPS = 1
 
@@ -24,12 +23,11 @@ class IncrementalSketch(RowSketch):
 
     key = "factor"
 
-    def __init__(self, dim: int, size: int, stride: int, place: Place) -> None:
-        super().__init__(dim, size, stride, place)
-        self.omega = random_basis(dim, self.size).to(self.rows)
+    def shared(self, dtype: torch.dtype) -> Float[Tensor, "d size"]:
+        return shared_basis(self.rows.shape[1], self.size, self.dtype, self.rows.device)
 
     def compress(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "size d"]:
-        basis = self.omega
+        basis = self.shared(rows.dtype)
         for _ in range(1 + POWER_STEPS):
             basis, _ = torch.linalg.qr(rows.T @ (rows @ basis))
         _, corner = torch.linalg.qr(rows @ basis, mode="r")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from same.maths._sketch import Sketch, random_basis
+from same.maths._sketch import Sketch, random_basis, shared_basis
 from same.maths._storage import Place
 
 
@@ -24,27 +24,29 @@ class NystromSketch(Sketch):
     def __init__(self, dim: int, size: int, stride: int, place: Place) -> None:
         super().__init__(dim, size, stride, place)
         self.sketch = place.zeros(dim, self.size)
-        self.omega = random_basis(dim, self.size).to(self.sketch.device)
+
+    def shared(self, dtype: torch.dtype) -> Float[Tensor, "d size"]:
+        dtype = dtype if dtype == torch.bfloat16 else self.dtype  # float16 would overflow
+        return shared_basis(len(self.sketch), self.size, dtype, self.sketch.device)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"sketch": self.sketch, **super().tensors()}
 
     def count(self, rows: Float[Tensor, "n d"]) -> None:
-        if rows.dtype != torch.bfloat16:  # float16 would overflow
-            rows = rows.to(self.dtype)
-        if self.omega.dtype != rows.dtype:
-            self.omega = self.omega.to(rows.dtype)
+        omega = self.shared(rows.dtype)
+        rows = rows.to(omega.dtype)
         if rows.dtype == self.dtype:
-            self.sketch.addmm_(rows.T, rows @ self.omega)
+            self.sketch.addmm_(rows.T, rows @ omega)
         else:
-            self.sketch += rows.T @ (rows @ self.omega)
+            self.sketch += rows.T @ (rows @ omega)
 
     def eigenpairs(self, sampled: float) -> tuple[Float[Tensor, " k"], Float[Tensor, "d k"]]:
         """Factors of C + νI, less ν.
 
         ν covers the rounding of the products: ΩᵀY is symmetric but for it, so its skew part is the measure.
         """
-        sketch, omega = self.sketch.double() / sampled, self.omega.double()
+        sketch = self.sketch.double() / sampled
+        omega = random_basis(len(sketch), self.size).to(sketch)
         scale = float(torch.linalg.matrix_norm(sketch))
         if not math.isfinite(scale):
             raise ValueError("inputs must be finite to have a spectrum; got NaN or infinity. Look for a diverged loss.")

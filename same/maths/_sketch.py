@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -18,7 +18,7 @@ SEED = 1706_05736
 BLOCK = 256  # rows folded into a row sketch at a time, at least
 
 
-@lru_cache(maxsize=16)
+@cache
 def random_basis(dim: int, size: int) -> Float[Tensor, "d k"]:
     """Ω: the orthonormal basis of a Gaussian matrix's range, the same for every process, task and resumed run.
 
@@ -26,11 +26,17 @@ def random_basis(dim: int, size: int) -> Float[Tensor, "d k"]:
     same wherever they are computed, and in whatever precision they are used.
     """
     generator = torch.Generator().manual_seed(SEED)
-    integers = torch.randint(2**24, (dim, size), generator=generator).double()
+    integers = torch.randint(2**24, (dim, size), generator=generator, device="cpu").double()
     gaussian = torch.erfinv((2 * integers + 1) / 2**24 - 1)
     basis, _ = torch.linalg.qr(gaussian)
     rounded: Tensor = basis.bfloat16()
     return rounded
+
+
+@cache
+def shared_basis(dim: int, size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "d k"]:
+    """Ω as products need it: one for all storages of a process, which read it and never write into it."""
+    return random_basis(dim, size).to(device, dtype)
 
 
 def without_mean(

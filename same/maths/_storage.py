@@ -108,6 +108,10 @@ class Storage(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """The live tensors that are its whole state, by name."""
 
+    def shared(self, dtype: torch.dtype) -> Tensor | None:
+        """What inputs of `dtype` are multiplied by, where all storages of this kind, size and device share that."""
+        return None
+
     @abstractmethod
     def add(
         self,

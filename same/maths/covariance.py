@@ -190,6 +190,11 @@ class CovarianceTracker:
         """How many tokens the spectrum is of: one in `token_stride`."""
         return self._storage.sampled
 
+    def shared_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes beside the state that all trackers of one storage, size and device share, for inputs of `dtype`."""
+        shared = self._storage.shared(dtype)
+        return 0 if shared is None else shared.nbytes
+
     def clone(self) -> CovarianceTracker:
         return deepcopy(self)
 

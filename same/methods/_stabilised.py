@@ -212,13 +212,14 @@ class StabilisedMethod(ExpertMethod):
     def needs(self) -> Needs:
         trackers, settings = self._observation().trackers, covariance_settings(self.config)
         kept = sum(tensor.nbytes for tracker in trackers.values() for tensor in tracker.state_dict().values())
+        shared = sum({tracker.dim: tracker.shared_bytes(tracker.dtype) for tracker in trackers.values()}.values())
         spectra, rules = 0, 0
         for tracker in trackers.values():
             held = settings.directions(tracker.dim)
             spectra += held * (1 + tracker.dim)
             rules += rule_numbers(self.config, tracker.dim, held)
         # The past's sums and the present's; spectra in float64 there, their vectors in float32 on disk.
-        return Needs(device=2 * kept + 8 * spectra + 4 * rules, snapshot=kept + 4 * spectra)
+        return Needs(device=2 * kept + shared + 8 * spectra + 4 * rules, snapshot=kept + 4 * spectra)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Sums over past tasks: Σ x xᵀ and tokens of each input, Σ ω‖x‖² and tokens of each layer."""

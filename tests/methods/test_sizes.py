@@ -31,6 +31,14 @@ def test_what_a_method_keeps_is_no_more_than_was_planned(name, make_method, trai
     assert kept <= planned.snapshot + tasks * planned.snapshot_per_task + 4096  # anchors and counts
 
 
+def test_a_random_basis_is_planned_once_for_all_inputs_of_a_width(make_method):
+    settings = {"exact_max_dim": 0, "sketch_size": 4, "curvature_on": "none", "gain": "none"}
+    planned = make_method("same", covariance="nystrom", **settings).needs()
+    without = make_method("same", covariance="frequent_directions", **settings).needs()
+    assert planned.snapshot == without.snapshot
+    assert planned.device - without.device == 4 * 4 * (16 + 24)  # two blocks, two inputs in each
+
+
 def test_presets_differ_as_the_methods_say():
     paper, plus = Same.Config(), SamePlus.Config()
     names = ("router_geometry", "gain", "curvature_on", "apply_to")

@@ -47,7 +47,11 @@ class Config:
 
 
 def run(config: Config | None = None) -> dict[str, Any]:
-    """Measure `share_of_base`, `megabytes` and `captured_energy_64` of every storage at every width."""
+    """Measure `share_of_base`, `megabytes` and `captured_energy_64` of every storage at every width.
+
+    `megabytes` are of one covariance's state; `shared_megabytes`, of a sketch's random basis, come once for all of its
+    width.
+    """
     config = config or Config()
     rows = [row for inputs, outputs in config.widths for row in _measure(config, inputs, outputs)]
     return {"settings": asdict(config), "rows": rows}
@@ -55,7 +59,8 @@ def run(config: Config | None = None) -> dict[str, Any]:
 
 def _measure(config: Config, inputs: int, outputs: int) -> list[dict[str, Any]]:
     torch.manual_seed(0)
-    kept: dict[str, tuple[int, float]] = {}
+    kept: dict[str, tuple[int, int, float]] = {}
+    dtype = torch.bfloat16 if config.dtype == "bf16" else torch.float32
     draw = _source(inputs)
     exact, trackers = _tracker("exact", inputs), {name: _tracker(name, inputs) for name in VARIANTS if name != "exact"}
     for task in range(TASKS):
@@ -65,10 +70,11 @@ def _measure(config: Config, inputs: int, outputs: int) -> list[dict[str, Any]]:
                 tracker.update(x)
     leading = _leading(exact)
     for name, tracker in trackers.items():
-        kept[name] = _bytes(tracker), _captured(exact, tracker.spectrum(), leading)
-    kept["exact"] = _bytes(exact), 1.0
+        captured = _captured(exact, tracker.spectrum(), leading)
+        kept[name] = _bytes(tracker), tracker.shared_bytes(dtype), captured
+    kept["exact"] = _bytes(exact), 0, 1.0
     del trackers
-    x = draw(0, config.tokens).to(torch.bfloat16 if config.dtype == "bf16" else torch.float32)
+    x = draw(0, config.tokens).to(dtype)
     times = interleaved(_calls(x, outputs), config.repeats, note=f"{inputs}, {config.dtype}")
     return [
         {
@@ -76,10 +82,11 @@ def _measure(config: Config, inputs: int, outputs: int) -> list[dict[str, Any]]:
             "storage": name,
             "share_of_base": round(median_ratio(times[name], times["base"]), 5),
             "megabytes": round(size / 2**20, 2),
+            "shared_megabytes": round(shared / 2**20, 2),
             "captured_energy_64": round(energy, 4),
             "seconds": round(statistics.median(times[name]), 5),
         }
-        for name, (size, energy) in kept.items()
+        for name, (size, shared, energy) in kept.items()
     ]
 
 
