@@ -1,6 +1,7 @@
 """What threads of one session do to a view: each change in its turn, and sent as a whole."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -126,6 +127,22 @@ def test_the_job_that_was_selected_is_cancelled_also_while_rows_move(runs: Path,
     view.poll()
     assert list(view.queue.value["state"]) == ["waiting", "cancelled"]
     assert view.queue.selection == [1]
+
+
+def test_without_a_selection_ones_own_newest_job_that_is_open_is_cancelled(runs: Path, jobs: Jobs) -> None:
+    view = ReroutingLab(Store(runs), Visitor("alice", jobs, jobs))
+    for job in (pair("first", view), pair("second", view), pair("third", view, state="done")):
+        put(jobs, job)
+    put(jobs, replace(pair("fourth", view), user="bob"))
+    view.poll()
+    states = {"first": "waiting", "second": "waiting", "third": "done", "fourth": "waiting"}
+    for key in ("second", "first"):
+        view.cancel_button.param.trigger("clicks")
+        states[key] = "cancelled"
+        assert {job.key: job.state for job in jobs.listed()} == states
+        assert not view.note.visible
+    view.cancel_button.param.trigger("clicks")
+    assert "none does. Queue one above first." in view.note.object
 
 
 class Slow(Store):

@@ -53,7 +53,9 @@ class ReroutingLab(View):
         self.hand_button = self._button("Answer with these weights", "tune", self._by_hand)
         self.queue = self._table(list(SHOWN), 170)
         self.queue.param.update(widths=SHOWN, layout="fit_data_stretch")
-        self.cancel_button = self._button("Cancel the selected job", "cancel", self._cancel, "error")
+        self.cancel_button = self._button("Cancel a job", "cancel", self._cancel, "error")
+        about_cancel = "Cancel a job: the selected one, or else your newest"  # also the name that is read aloud
+        self.cancel_button.description = about_cancel
         self.results = pmui.Select(label="Result", options={}, width=460)
         self.grid, self.curve = self.plot(), self.plot()
         self.answers = self._table(["question", "answer", "before", "now"], 320)
@@ -175,10 +177,14 @@ class ReroutingLab(View):
         self._picked = next((self._seen[row].key for row in self.queue.selection if row < len(self._seen)), None)
 
     def _cancel(self) -> None:
+        """Stop the selected job, or else the reader's newest: who has no mouse can select none."""
         jobs = self.visitor.allowed()
-        if self._picked is None:
-            raise InputError("A job of the queue must be selected to be cancelled; none is. Click its row.")
-        jobs.cancel(self._picked, self.visitor.name)
+        ended = (*FINISHED, "stopping")
+        own = (job.key for job in jobs.listed() if job.user == self.visitor.name and job.state not in ended)
+        key = self._picked or next(own, None)
+        if key is None:
+            raise InputError("A job of yours must wait or run to be cancelled; none does. Queue one above first.")
+        jobs.cancel(key, self.visitor.name)
         self.poll()
 
     # -- what is shown --------------------------------------------------------------------------------------------
