@@ -30,6 +30,11 @@ def damped_gains(eigenvalues: Float[Tensor, " k"], damping: float) -> Float[Tens
     return damping / (eigenvalues + damping)
 
 
+def damped_rank(spectrum: Spectrum, energy_threshold: float, energy: Energy) -> int:
+    """Number of directions under a damped gain: at δ = 1 all that are held, as it is 1 by itself where σ_j is 0."""
+    return len(spectrum.eigenvalues) if energy_threshold == 1 else spectrum.rank(energy_threshold, energy)
+
+
 def curvature_scaling(
     spectrum: Spectrum,
     *,
@@ -46,7 +51,7 @@ def curvature_scaling(
     multiplies it by μ, so that unseen directions keep their full step. "root" has √σ for σ, as published code, and a
     relative μ then is in units of √(mean σ).
     """
-    rank = spectrum.rank(energy_threshold, energy)
+    rank = damped_rank(spectrum, energy_threshold, energy)
     mu = damping_value(spectrum, damping, absolute=damping_absolute)
     values = spectrum.eigenvalues[:rank]
     if gain == "root":

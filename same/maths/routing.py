@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from same.maths.curvature import damped_gains, damping_value
+from same.maths.curvature import damped_gains, damped_rank, damping_value
 from same.maths.scaling import DirectionScaling
 from same.maths.spectrum import Energy, Spectrum
 
@@ -45,7 +45,9 @@ def router_gains(
         window: ρ, values averaged for σ̂.
         damping: μ, in the unit of the eigenvalues.
     """
-    if gain == "zero":
+    if gain not in GAINS:
+        raise ValueError(f"gain must be one of {', '.join(GAINS)}; got {gain!r}.")
+    if gain == "zero" or not len(eigenvalues):
         return torch.zeros_like(eigenvalues)
     if gain == "damped":
         return damped_gains(eigenvalues, damping)
@@ -54,9 +56,7 @@ def router_gains(
     smooth = smooth.clamp_min(least.clamp_min(torch.finfo(smooth.dtype).tiny))
     if gain == "inverse":
         return smooth.min() / smooth
-    if gain == "clamped":
-        return (smooth.mean() / smooth).clamp(*CLAMP)
-    raise ValueError(f"gain must be one of {', '.join(GAINS)}; got {gain!r}.")
+    return (smooth.mean() / smooth).clamp(*CLAMP)
 
 
 def router_scaling(
@@ -69,8 +69,14 @@ def router_scaling(
     damping: float = 1.0,
     damping_absolute: bool = False,
 ) -> DirectionScaling:
-    """ΔW_G ← ΔW_G V∥ g(Σ) V∥ᵀ + ΔW_G (I − V∥V∥ᵀ) for a spectrum, with V∥ its leading directions by energy."""
-    rank = spectrum.rank(energy_threshold, energy)
+    """ΔW_G ← ΔW_G V∥ g(Σ) V∥ᵀ + ΔW_G (I − V∥V∥ᵀ) for a spectrum, with V∥ its leading directions by energy.
+
+    Directions that no input used keep their full step under every gain.
+    """
+    if gain == "damped":
+        rank = damped_rank(spectrum, energy_threshold, energy)
+    else:
+        rank = min(spectrum.rank(energy_threshold, energy), spectrum.used)
     values = spectrum.eigenvalues[:rank]
     mu = damping_value(spectrum, damping, absolute=damping_absolute)
     return DirectionScaling(spectrum.eigenvectors[:, :rank], router_gains(values, gain, window=window, damping=mu))

@@ -33,11 +33,17 @@ class Spectrum:
         """Mean over all d directions, the scale that a relative damping refers to."""
         return self.trace / self.dim
 
+    @property
+    def used(self) -> int:
+        """Number of directions that inputs used: σ_j > d · eps · σ_1, so that rounding is none; 0 without energy."""
+        least = self.eigenvalues[:1] * (self.dim * torch.finfo(self.eigenvalues.dtype).eps)
+        return int((self.eigenvalues > least).sum())
+
     def rank(self, energy_threshold: float, energy: Energy = "squared") -> int:
-        """Smallest k whose leading directions hold `energy_threshold` of the energy (1 holds all directions).
+        """Smallest k whose leading directions hold `energy_threshold` of the energy; all where there is none.
 
         Source: SAME, the energy rule; "squared" sums σ², "eigenvalue" sums σ (the fraction of variance, so its whole
-        is the trace, also where fewer than d directions are held).
+        is the trace, also where fewer than d directions are held). The whole of either is in the directions `used`.
         """
         if not 0 < energy_threshold <= 1:
             raise ValueError(
@@ -49,8 +55,10 @@ class Spectrum:
         total = float(values.sum())
         if energy == "eigenvalue" and len(values) < self.dim:
             total = max(total, self.trace)
-        if energy_threshold == 1 or total == 0:
+        if total == 0:
             return len(values)
+        if energy_threshold == 1:
+            return self.used
         below = values.cumsum(0) < energy_threshold * total * (1 - 1e-12)
         return min(int(below.sum()) + 1, len(values))
 

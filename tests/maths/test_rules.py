@@ -79,17 +79,34 @@ def test_an_unknown_gain_names_the_choices():
         router_gains(torch.ones(2), "soft")
 
 
+@pytest.mark.parametrize("threshold", [1 - 1e-10, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("gain", GAINS)
-def test_router_rule_leaves_the_orthogonal_part_alone(gain):
+def test_router_rule_leaves_the_orthogonal_part_alone(gain, dtype, threshold):
+    """Rounding holds no energy: all of it is in three directions of eight."""
+    spectrum = past(rank=3)[1].to(dtype=dtype)
+    scaled = router_scaling(spectrum, gain=gain, energy_threshold=threshold).apply(delta().to(dtype))
+    kept = torch.eye(D, dtype=dtype) - spectrum.eigenvectors[:, :3] @ spectrum.eigenvectors[:, :3].T
+    torch.testing.assert_close(scaled @ kept, delta().to(dtype) @ kept)
+
+
+@pytest.mark.parametrize("gain", GAINS)
+def test_the_gains_of_a_deficient_spectrum_are_those_of_its_own_directions(gain):
+    """Of inputs within three dimensions: the rule there, and a full step elsewhere."""
     spectrum = past(rank=3)[1]
-    scaled = router_scaling(spectrum, gain=gain, energy_threshold=1 - 1e-10).apply(delta())
-    kept = torch.eye(D, dtype=torch.float64) - spectrum.eigenvectors[:, :3] @ spectrum.eigenvectors[:, :3].T
-    torch.testing.assert_close(scaled @ kept, delta() @ kept)
+    inside = Spectrum(spectrum.eigenvalues[:3], spectrum.eigenvectors[:, :3], spectrum.tokens, spectrum.trace)
+    whole = router_scaling(spectrum, gain=gain, energy_threshold=1.0)
+    torch.testing.assert_close(whole.matrix(), router_scaling(inside, gain=gain, energy_threshold=1.0).matrix())
+    torch.testing.assert_close(
+        whole.gains[:3], router_gains(inside.eigenvalues, gain, damping=spectrum.mean_eigenvalue)
+    )
 
 
-def test_an_orthogonal_update_leaves_old_inputs_alone():
+@pytest.mark.parametrize("threshold", [1 - 1e-12, 1.0])
+def test_an_orthogonal_update_leaves_old_inputs_alone(threshold):
     tokens, spectrum = past(rank=3)
-    update = router_scaling(spectrum, gain="zero", energy_threshold=1 - 1e-12).apply(delta())
+    update = router_scaling(spectrum, gain="zero", energy_threshold=threshold).apply(delta())
+    assert update.abs().max() > 0.1
     assert (tokens @ update.T).abs().max() < 1e-10
     assert degradation(update, spectrum.matrix()) < 1e-12
 
@@ -158,15 +175,29 @@ def test_a_root_applied_twice_is_the_rule_for_any_spectrum(values, threshold, ga
     torch.testing.assert_close(literal.root().matrix() @ literal.root().matrix(), literal.matrix())
 
 
+@pytest.mark.parametrize("threshold", [0.9, 1.0])
+@pytest.mark.parametrize("energy", ["squared", "eigenvalue"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("gain", ["damped", "inverse", "clamped"])
-def test_no_energy_asks_for_nothing(gain, dtype):
-    basis = torch.eye(D, dtype=dtype)
-    spectrum = Spectrum(torch.zeros(D, dtype=dtype), basis, 3.0, 0.0)
-    for each in ("damped", "root"):
-        scaling = curvature_scaling(spectrum, damping=0.3, energy_threshold=0.9, gain=each)
-        torch.testing.assert_close(scaling.matrix(), basis)
-    torch.testing.assert_close(router_scaling(spectrum, gain=gain, energy_threshold=0.9).matrix(), basis)
+@pytest.mark.parametrize("gain", GAINS)
+def test_no_energy_asks_for_nothing(gain, dtype, energy, threshold):
+    basis, asked = torch.eye(D, dtype=dtype), {"energy_threshold": threshold, "energy": energy}
+    for held in (D, 3):
+        spectrum = Spectrum(torch.zeros(held, dtype=dtype), basis[:, :held], 3.0, 0.0)
+        for each in ("damped", "root"):
+            scaling = curvature_scaling(spectrum, damping=0.3, gain=each, **asked)
+            torch.testing.assert_close(scaling.matrix(), basis)
+        torch.testing.assert_close(router_scaling(spectrum, gain=gain, **asked).matrix(), basis)
+
+
+@pytest.mark.parametrize("gain", ["damped", "root"])
+def test_at_the_whole_energy_damped_rules_take_every_direction_that_is_held(gain):
+    """Those without energy have gain 1, so the rule is the one over the others."""
+    spectrum = past(rank=3)[1]
+    whole = curvature_scaling(spectrum, damping=0.3, energy_threshold=1.0, gain=gain)
+    assert whole.gains.shape == (D,)
+    inside = curvature_scaling(spectrum, damping=0.3, energy_threshold=1 - 1e-10, gain=gain)
+    torch.testing.assert_close(whole.gains[:3], inside.gains)
+    torch.testing.assert_close(whole.matrix(), inside.matrix(), rtol=0, atol=1e-7)
 
 
 def test_the_root_gain_is_the_damped_inverse_of_the_root():

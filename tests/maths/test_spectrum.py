@@ -33,8 +33,11 @@ def test_rank_is_the_first_that_satisfies_the_rule(values, threshold, energy):
     powers = torch.tensor(values, dtype=torch.float64) ** (2 if energy == "squared" else 1)
     total = float(powers.sum())
     assert 1 <= k <= len(values)
-    if threshold == 1 or total == 0:
+    if total == 0:
         assert k == len(values)
+        return
+    if threshold == 1:
+        assert k == sum(value > values[0] * len(values) * torch.finfo(torch.float64).eps for value in values)
         return
     assert float(powers[:k].sum()) >= threshold * total * (1 - 1e-9)
     assert k == 1 or float(powers[: k - 1].sum()) < threshold * total
@@ -44,6 +47,14 @@ def test_the_fraction_of_variance_is_of_all_variance_where_some_directions_are_n
     held = spectrum_of([4.0, 2.0, 1.0], dim=6, trace=10.0)
     assert [held.rank(threshold, "eigenvalue") for threshold in (0.4, 0.5, 0.7, 0.99)] == [1, 2, 3, 3]
     assert held.rank(0.99) == 3
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-7), (torch.float64, 1e-16)])
+def test_the_whole_energy_is_in_the_directions_that_inputs_used(dtype, rounding):
+    spectrum = spectrum_of([3.0, 2.0, 0.1, 3 * rounding, rounding, 0, 0, 0]).to(dtype=dtype)
+    assert (spectrum.used, spectrum.rank(1.0), spectrum.rank(1.0, "eigenvalue")) == (3, 3, 3)
+    assert spectrum_of([3.0, 1e-9]).used == 2
+    assert spectrum_of([0.0, 0.0]).used == 0
 
 
 def test_a_threshold_outside_zero_to_one_is_refused():
