@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from same.tuner.kernel import at_full_precision
 from same.tuner.routing import spread
 
 
@@ -30,7 +31,7 @@ def mixed_factors(
         scaling: alpha / r.
     """
     rows = x.reshape(-1, x.shape[-1]).to(base.dtype)
-    with torch.autocast(base.device.type, enabled=False):
+    with at_full_precision(base):
         omega = spread(weights, len(rows)).to(base.dtype).unsqueeze(-1)
         projected = (rows @ torch.cat(list(factors_a)).to(base.dtype).T).unflatten(-1, (len(factors_a), -1))
         mean = (projected * omega).sum(1, keepdim=True)

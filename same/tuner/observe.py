@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from same.maths.covariance import CovarianceSettings, CovarianceTracker, squared_norms
 from same.maths.drift import entropy
+from same.tuner.kernel import at_full_precision
 from same.tuner.routing import spread
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Observation:
         valid = watched.valid if layer.padded else None
         if valid is not None and valid.shape != x.shape[:-1]:
             return
-        with torch.autocast(x.device.type, enabled=False):
+        with at_full_precision(x):
             energy = self._energy_of(x)
             if place.first_of_input and place.input_key in self.trackers:
                 self._track(self.trackers[place.input_key], x, valid, energy, watched)

@@ -81,12 +81,14 @@ def train(make_batch) -> Callable[..., None]:
         task = TaskContext(index, f"task{index}", 3, steps, *place, examples=InMemory(method, make_batch, steps))
         torch.manual_seed(index)
         method.begin_task(task)
+        device = next(method.model.parameters()).device
         parameters = [p for p in method.model.parameters() if p.requires_grad]
         make = optimizer or (lambda these: torch.optim.AdamW(these, lr=0.05, weight_decay=0.1))
         if parameters:
             batches = [asked(make_batch(1000 * index + 10 * i + rank)) for i in range(steps)]
             for batch in batches:
                 batch[ROWS] = torch.arange(len(batch["input_ids"]))
+            batches = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
             _steps(method, make(parameters), batches, each)
         if end:
             method.end_task(task)

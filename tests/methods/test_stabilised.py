@@ -129,6 +129,31 @@ def test_resting_experts_and_their_router_rows_do_not_move(apply_to, frozen_forw
     assert all(mask.any(-1).all() for mask, _ in history)
 
 
+@pytest.mark.parametrize("routing", ["token", "sample", "batch"])
+@pytest.mark.parametrize("resting", ["none", "skip", "keep"])
+@pytest.mark.parametrize("storage", ["exact", "nystrom"])
+def test_a_step_asks_the_device_for_no_value(storage, resting, routing, make_method, train):
+    """Meta tensors have shapes only: a forward, backward, rule or update that needs a value raises."""
+    forward = {"frozen_forward": "keep" if resting == "keep" else "skip", "freeze_warmup": 1.0}  # scores do ask
+    method = make_method("same_plus", routing=routing, **forward, **small(storage))
+    train(method, 0, 2)
+    model = method.model.to("meta")
+    model.get_base_model().set_attn_implementation("eager")  # the default looks whether the mask is full
+
+    def rest(step):
+        if step == 0 and resting != "none":
+            method.set_active(torch.arange(4) != torch.arange(len(method.layers))[:, None] % 4)
+
+    train(method, 1, 3, each=rest, end=False)
+    assert all((method.active.sum(1) == 4) == (resting == "none"))
+    for group in method.groups.values():
+        assert group.rules.router is group.rules.experts
+        assert group.rules.root.is_meta
+    seen = method.current
+    tensors = [tensor for tracker in seen.trackers.values() for tensor in tracker.state_dict().values()]
+    assert all(tensor.is_meta for tensor in (seen.weight, seen.energy, seen.tokens, *tensors, *model.parameters()))
+
+
 @pytest.mark.parametrize("name", ["same", "same_plus"])
 def test_without_its_three_mechanisms_it_is_moelora_bit_for_bit(name, make_method, train, weights):
     """The corners of the ablation: each mechanism has its own switch, and alone it changes something."""

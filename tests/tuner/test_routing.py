@@ -76,6 +76,15 @@ def test_mixed_factors_are_the_product_of_two_sums():
         torch.testing.assert_close(found[row], base[row] + 1.3 * x[row] @ mixed_a.T @ mixed_b.T)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_mixed_factors_ask_the_device_for_no_value(groups):
+    x, base, weights = draw(2, 4, D), draw(2, 4, M), draw(groups, N).softmax(-1)
+    x, base, weights = (tensor.to("meta").requires_grad_() for tensor in (x, base, weights))
+    a, b = ([draw(*shape).to("meta").requires_grad_() for _ in range(N)] for shape in ((R, D), (M, R)))
+    mixed_factors(x, base, weights, a, b, scaling=1.3).sum().backward()
+    assert all(tensor.grad.shape == tensor.shape for tensor in (x, base, weights, *a, *b))
+
+
 @pytest.mark.parametrize("top_k", [None, 2])
 @pytest.mark.parametrize("routing", ROUTINGS)
 def test_a_layer_routes_by_the_models_own_mask(routing, top_k, adapted, make_batch):
