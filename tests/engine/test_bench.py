@@ -12,6 +12,23 @@ from same.engine.bench import constraint, covariance, freezing, generate, layer,
 from same.engine.bench._machine import machine
 from same.engine.bench._pairs import interleaved, median_ratio, saved_bytes
 
+# Names are part of what a benchmark promises to those who read its JSON, so they are written out here.
+CONTRACT = {
+    "layer": {
+        "overhead_over_flop_floor",
+        "overhead_over_peft_lora",
+        "saved_activations_over_peft_lora",
+        "frozen_4_of_8_over_none",
+        "frozen_7_of_8_over_none",
+    },
+    "covariance": {"share_of_base", "megabytes", "captured_energy_64"},
+    "step": {"same_over_moelora"},
+    "generate": {"batched_over_single"},
+}
+RULE_KEYS = {
+    "routers": {"rule", "place", "old_routing_kl", "old_argmax_flips"},
+    "experts": {"rule", "place", "degradation"},
+}
 SMALL = {
     "covariance": covariance.Config(widths=((300, 40),), tokens=64, updates=1, repeats=1),
     "layer": layer.Config(widths=((24, 40),), tokens=(8,), repeats=1),
@@ -61,13 +78,20 @@ def test_pairs_are_interleaved_and_ratios_are_of_pairs():
     assert (order, len(times["a"])) == (["a", "a", "a"], 1)
 
 
+def promised(name, shown):
+    """The parts of what is shown that hold a benchmark's promised keys."""
+    if name == "layer":
+        return [shown["fp32"], shown["bf16"], *shown["rows"]]
+    return shown["rows"] if name == "covariance" else [shown]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_benchmark_runs_and_gives_json(name):
     found = registry.load("same.engine.bench", name).run(SMALL[name])
     keys = {
         "covariance": len(found.get("rows", [])) == len(covariance.VARIANTS),
-        "layer": set(layer.KEYS) <= set(found.get("fp32", {})) & set(found.get("bf16", {})),
+        "layer": set(layer.KEYS) == set(found.get("fp32", {})) == set(found.get("bf16", {})),
         "generate": [row.get("with_experts") for row in found.get("rows", [])] == [False, False, True],
         "step": {"same_over_moelora", "same_plus_over_moelora"} <= set(found)
         and set(found["models"]) == {"tiny", "wide"},
@@ -77,7 +101,9 @@ def test_every_benchmark_runs_and_gives_json(name):
         == ["0 of 8", "4 of 8", "7 of 8", "by score"],
     }
     assert keys[name]
-    assert json.loads(json.dumps(found))["settings"]
+    shown = json.loads(json.dumps(found))
+    assert shown["settings"]
+    assert all(CONTRACT.get(name, set()) <= set(part) for part in promised(name, shown))
 
 
 def test_the_machine_is_named():
@@ -103,11 +129,24 @@ def test_the_state_between_tasks_does_not_grow():
 
 
 @pytest.fixture(scope="module")
-def rule_rows():
-    found = rules.run(rules.Config(seeds=1))
-    return {
-        key: {(row["problem"], row["rule"], row["place"]): row for row in found[key]} for key in ("routers", "experts")
-    }
+def found_rules():
+    return json.loads(json.dumps(rules.run(rules.Config(seeds=1))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", RULE_KEYS)
+def test_every_rule_is_given_by_name_place_and_what_it_lost(found_rules, part):
+    """But for those that never learnt the new task, which have no numbers."""
+    rows = found_rules[part]
+    assert all({"problem", "rule", "place", "reached"} <= set(row) for row in rows)
+    reached = [row for row in rows if row["reached"]]
+    assert all(RULE_KEYS[part] <= set(row) for row in reached)
+    assert len(reached) > len(rows) / 2
+
+
+@pytest.fixture(scope="module")
+def rule_rows(found_rules):
+    return {key: {(row["problem"], row["rule"], row["place"]): row for row in found_rules[key]} for key in RULE_KEYS}
 
 
 @pytest.mark.slow
