@@ -179,7 +179,6 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
         {"/": lambda: page(store, _visitor(accounts, jobs, how, _said()))},
         address=how.address,
         port=port,
-        websocket_origin=sorted(hosts),
         title=TITLE,
         admin=False,
         show=False,
@@ -197,8 +196,8 @@ def serve(runs: str | Path, how: Serving | None = None) -> None:
     if accounts is None and not how.alone:
         warning = "No login: everybody who reaches this address sees the runs, and nobody may queue jobs."
         logging.getLogger("workbench").warning(warning)
-    shown = "localhost" if how.local else how.address
-    print(f"Dashboard of {store.runs}: http://{shown}:{port}{prefix} (Ctrl-C stops it)", flush=True)
+    link = f"http://{guard.shown(how.address)}:{port}{prefix}"
+    print(f"Dashboard of {store.runs}: {link} (Ctrl-C stops it)", flush=True)
     say("listening", host=how.address, port=port, prefix=prefix, login=accounts is not None, version=__version__)
     try:
         server.io_loop.start()

@@ -125,7 +125,7 @@ class Gate(httputil.HTTPServerConnectionDelegate):
             return Refusal(403, "This host name is not allowed. Start the server with --allow-websocket-origin HOST.")
         asked = headers.get("Upgrade", "").lower() == "websocket" or method not in ("GET", "HEAD")
         origin = headers.get("Origin", headers.get("Sec-WebSocket-Origin", ""))
-        if asked and origin and not self._known(urlsplit(origin).netloc):
+        if asked and origin and not self._known(_place(origin)):
             return Refusal(403, "This origin is not allowed. Start the server with --allow-websocket-origin HOST.")
         inside = "/" + re.sub("/+", "/", unquote(path)).removeprefix(self.prefix).lstrip("/")
         if inside.endswith(_EMBEDDING) or _COMPONENT.match(inside):
@@ -139,6 +139,13 @@ class Gate(httputil.HTTPServerConnectionDelegate):
         if parts is None:
             return False
         return host.lower() in self.hosts or (parts[2] in (None, "80", "443") and parts[1] in self.hosts)
+
+
+def _place(origin: str) -> str:
+    """HOST or HOST:PORT of an origin; nothing of what is none."""
+    with suppress(ValueError):
+        return urlsplit(origin).netloc
+    return ""
 
 
 class _Connection:
@@ -193,6 +200,9 @@ class _Request(httputil.HTTPMessageDelegate):
         self._connection.secure = context.protocol == "https"
         self._refusal = self._gate.refusal(start_line.method, start_line.path, headers)
         if self._refusal is None:
+            _, bracket, port = headers.get("Host", "").rpartition("]")
+            if bracket:
+                headers["Host"] = f"localhost{port}"  # Panel's pages fail at the colons of an IPv6 address
             self._next = self._gate.application.start_request(self._server_conn, self._connection)
             return self._next.headers_received(start_line, headers)
         if self._refusal.status != 302:

@@ -78,15 +78,32 @@ def hosts(address: str, port: int, given: tuple[str, ...]) -> frozenset[str]:
     """Names by which the server may be called: its own with its port, and those that were given."""
     own = {"localhost", "127.0.0.1"} if is_local(address) else {"localhost", socket.gethostname().lower()}
     try:
-        if ipaddress.ip_address(address).is_unspecified:
-            found = [item.address for items in psutil.net_if_addrs().values() for item in items]
-            own |= {item for item in found if re.fullmatch(r"[\d.]+", item)}
+        listening = ipaddress.ip_address(address)
+        if listening.is_unspecified:
+            family = socket.AF_INET if listening.version == 4 else socket.AF_INET6
+            found = [item for items in psutil.net_if_addrs().values() for item in items]
+            own |= {item.address for item in found if item.family == family}
         else:
-            own.add(address)
+            own.add(str(listening))
     except ValueError:
         own.add(address.lower())
-    bracketed = {f"[{name}]" if ":" in name else name for name in own}
-    return allowed_hosts(given) | {f"{name}:{port}" for name in bracketed if ":" not in name}
+    return allowed_hosts(given) | {f"{_in_link(name)}:{port}" for name in own}
+
+
+def shown(address: str) -> str:
+    """Name that leads to a server, as a link has it: one of its own."""
+    if address in ("localhost", "127.0.0.1"):
+        return "localhost"
+    try:
+        listening = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return socket.gethostname() if listening.is_unspecified else _in_link(str(listening))
+
+
+def _in_link(name: str) -> str:
+    """Put an IPv6 address into brackets, without its zone, which browsers do not send."""
+    return f"[{name.partition('%')[0]}]" if ":" in name else name
 
 
 def options(found: Accounts | None, oauth: str | None, prefix: str) -> dict[str, Any]:
@@ -126,6 +143,7 @@ def stand_before(server: Any, allowed: frozenset[str], prefix: str, local: bool)
     Forwarded headers are believed from a proxy on this machine only: nobody else can reach a local address.
     """
     application = server._tornado
+    application._websocket_origins = set(allowed)  # as an option it may hold no IPv6 address
     application.add_handlers(".*", [(f"(?:{re.escape(prefix)})?{HEALTH}", Health)])
     server._http.request_callback = Gate(application, allowed, prefix, local)
 

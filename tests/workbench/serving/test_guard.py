@@ -1,6 +1,8 @@
 """Options of `workbench serve`, and what the gate lets through."""
 
 from pathlib import Path
+from socket import AF_INET, AF_INET6, gethostname
+from types import SimpleNamespace
 
 import pytest
 from tornado.httputil import HTTPHeaders
@@ -11,7 +13,7 @@ from workbench.serving import guard
 from workbench.serving.gate import Gate, allowed_hosts, forwarded
 from workbench.serving.login import OAuth
 
-HOSTS = frozenset({"localhost:5006", "lab.example", "other.example:8080"})
+HOSTS = frozenset({"localhost:5006", "lab.example", "other.example:8080", "[fd00::2]", "[::1]:5006"})
 WEBSOCKET = {"Upgrade": "websocket"}
 
 
@@ -21,7 +23,17 @@ def status(path: str, host: str = "localhost:5006", method: str = "GET", prefix:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost:5006", "LOCALHOST:5006", "lab.example", "lab.example:443", "other.example:8080"]
+    "host",
+    [
+        "localhost:5006",
+        "LOCALHOST:5006",
+        "lab.example",
+        "lab.example:443",
+        "other.example:8080",
+        "[::1]:5006",
+        "[FD00::2]",
+        "[fd00::2]:443",
+    ],
 )
 def test_hosts_of_the_list_may_ask(host: str) -> None:
     assert status("/", host) == 200
@@ -38,6 +50,11 @@ def test_hosts_of_the_list_may_ask(host: str) -> None:
         "",
         "a b",
         "lab.example:443:1",
+        "[::1]",
+        "[::2]:5006",
+        "::1:5006",
+        "[fd00::2]:5006",
+        "[::1",
     ],
 )
 def test_other_hosts_may_not(host: str) -> None:
@@ -45,7 +62,16 @@ def test_other_hosts_may_not(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "http://evil.example:5006", "null", "file://", "http://lab.example@evil.example"]
+    "origin",
+    [
+        "https://evil.example",
+        "http://evil.example:5006",
+        "null",
+        "file://",
+        "http://lab.example@evil.example",
+        "http://[::2]:5006",
+        "http://[",
+    ],
 )
 def test_a_websocket_or_a_form_of_another_origin_is_refused(origin: str) -> None:
     assert status("/ws", Origin=origin, **WEBSOCKET) == 403
@@ -54,6 +80,7 @@ def test_a_websocket_or_a_form_of_another_origin_is_refused(origin: str) -> None
 
 def test_the_own_origin_is_not_refused() -> None:
     assert status("/ws", Origin="http://localhost:5006", **WEBSOCKET) == 200
+    assert status("/ws", Origin="http://[::1]:5006", **WEBSOCKET) == 200
     assert status("/login", "lab.example", "POST", Origin="https://lab.example") == 200
 
 
@@ -129,10 +156,43 @@ def test_a_scheduler_has_an_address(address: str) -> None:
 
 def test_hosts_of_a_server_for_others_are_this_machines_names() -> None:
     assert guard.hosts("127.0.0.1", 5006, ("Lab.Example",)) == {"lab.example", "localhost:5006", "127.0.0.1:5006"}
-    assert "127.0.0.1:5006" in guard.hosts("0.0.0.0", 5006, ())
+    assert "[::1]:5006" in guard.hosts("::1", 5006, ())
+    assert guard.hosts("FD00:0::2", 5006, ()) >= {"localhost:5006", f"{gethostname().lower()}:5006", "[fd00::2]:5006"}
     assert guard.is_local("127.0.0.1")
     assert guard.is_local("localhost")
     assert not guard.is_local("0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [("0.0.0.0", {"127.0.0.1:80", "192.0.2.2:80"}), ("::", {"[::1]:80", "[fe80::1]:80"})],
+)
+def test_at_every_address_hosts_are_those_of_the_interfaces(
+    address: str, found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"127.0.0.1": AF_INET, "192.0.2.2": AF_INET, "::1": AF_INET6, "fe80::1%eth0": AF_INET6, "02:fc:00": -1}
+    cards = [SimpleNamespace(family=family, address=name) for name, family in names.items()]
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: {"lo": cards[::2], "eth0": cards[1::2]})
+    assert guard.hosts(address, 80, ()) == {"localhost:80", f"{gethostname().lower()}:80"} | found
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1", "localhost"),
+        ("localhost", "localhost"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("::1", "[::1]"),
+        ("FD00:0::2", "[fd00::2]"),
+        ("0.0.0.0", gethostname()),
+        ("::", gethostname()),
+        ("Lab.example", "Lab.example"),
+    ],
+)
+def test_the_name_that_is_shown_is_one_that_may_ask(address: str, said: str) -> None:
+    assert guard.shown(address) == said
+    found = Gate(Application(), guard.hosts(address, 5006, ()), "")
+    assert found.refusal("GET", "/", HTTPHeaders({"Host": f"{said}:5006"})) is None
 
 
 @pytest.mark.parametrize("secret", ["a", "x" * 31])

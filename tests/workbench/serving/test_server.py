@@ -5,12 +5,14 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -162,13 +164,18 @@ def test_a_visitor_cannot_choose_the_address_that_is_locked(served: Served) -> N
     assert served.login("nobody", "wrong", X_Forwarded_For="203.0.113.10").status == 401
 
 
+async def _first(place: str, token: str, headers: dict[str, str]) -> str:
+    """What a websocket says at first."""
+    request = HTTPRequest(f"ws://{place}/ws", headers=headers)
+    opened = await websocket_connect(request, subprotocols=["bokeh", token])
+    header = await opened.read_message()
+    opened.close()
+    return str(header)
+
+
 async def _socket(served: Served, origin: str, cookie: str, token: str) -> str:
     headers = {"Origin": origin, "Cookie": cookie, "Host": f"localhost:{served.port}"}
-    request = HTTPRequest(f"ws://127.0.0.1:{served.port}/same/ws", headers=headers)
-    socket = await websocket_connect(request, subprotocols=["bokeh", token])
-    header = await socket.read_message()
-    socket.close()
-    return str(header)
+    return await _first(f"127.0.0.1:{served.port}/same", token, headers)
 
 
 def test_a_websocket_needs_the_origin_the_login_and_a_signed_token(served: Served) -> None:
@@ -182,6 +189,36 @@ def test_a_websocket_needs_the_origin_the_login_and_a_signed_token(served: Serve
             asyncio.run(_socket(served, origin, shown, token))
     forged = token.partition(".")[0]
     assert "ACK" not in asyncio.run(_socket(served, own, cookie, forged))
+
+
+def _answers(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with suppress(OSError), socket.create_server((address, 0), family=family):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("address", "near"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]")])
+def test_the_address_that_is_printed_may_be_opened(address: str, near: str, runs: Path) -> None:
+    """Its websocket, too; `near` is where the name that is printed leads, as not every machine can look itself up."""
+    if not _answers(address):
+        pytest.skip(f"needs {address} on this machine")
+    command = [sys.executable, "-m", "workbench.cli", "serve", "--runs", str(runs), "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--address", address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            link = urlsplit(next(word for word in process.stdout.readline().split() if word.startswith("http://")))
+            connection = http.client.HTTPConnection(near.strip("[]"), link.port, timeout=60)
+            connection.request("GET", "/", headers={"Host": link.netloc})
+            answer = connection.getresponse()
+            assert answer.status == 200
+            token = re.findall(r'"token":"([^"]+)"', answer.read().decode())[0]
+            own = {"Host": link.netloc, "Origin": f"http://{link.netloc}"}
+            assert "ACK" in asyncio.run(_first(f"{near}:{link.port}", token, own))
+        finally:
+            process.terminate()
 
 
 def test_an_account_that_is_taken_away_is_out(served: Served) -> None:
