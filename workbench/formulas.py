@@ -57,10 +57,18 @@ class Eigenvalues:
             total = max(total, self.trace)
         return parts.cumsum() / total if total else np.ones(len(parts))
 
+    @property
+    def used(self) -> int:
+        """Number of directions that inputs used, so that rounding is none."""
+        least = self.values[:1] * (self.dim * np.finfo(self.values.dtype).eps)
+        return int((self.values > least).sum())
+
     def rank(self, energy_threshold: float, energy: Energy = "squared") -> int:
-        """Smallest k whose leading directions hold δ of the energy (1 holds all directions)."""
-        if energy_threshold == 1 or not self.values.any():
+        """Smallest k whose leading directions hold δ of the energy; all where there is none."""
+        if not self.values.any():
             return len(self.values)
+        if energy_threshold == 1:
+            return self.used
         below = self.kept(energy) < energy_threshold * (1 - 1e-12)
         return min(int(below.sum()) + 1, len(self.values))
 
@@ -71,14 +79,14 @@ class Eigenvalues:
 
     def router_gains(self, rules: Rules) -> Array:
         """How much of a router's change along each protected direction is let through: g."""
-        values = self.values[: self.rank(rules.energy_threshold, rules.energy)]
+        if rules.gain == "damped":
+            values, mu = self.values[: self._damped_rank(rules)], self.damping(rules)
+            return mu / (values + mu)
+        values = self.values[: min(self.rank(rules.energy_threshold, rules.energy), self.used)]
         if rules.gain == "none":
             return np.ones(len(values))
-        if rules.gain == "zero":
+        if rules.gain == "zero" or not len(values):
             return np.zeros(len(values))
-        if rules.gain == "damped":
-            mu = self.damping(rules)
-            return mu / (values + mu)
         smooth = sliding_mean(values, rules.window)
         floor = np.finfo(np.float64)
         smooth = np.maximum(smooth, floor.eps * max(float(smooth.max()), floor.tiny))
@@ -86,7 +94,7 @@ class Eigenvalues:
 
     def expert_gains(self, rules: Rules) -> Array:
         """The same for changes of the experts' A: the diagonal of P, scaled so that the rest is 1."""
-        values = self.values[: self.rank(rules.energy_threshold, rules.energy)]
+        values = self.values[: self._damped_rank(rules)]
         if rules.curvature_on == "none":
             return np.ones(len(values))
         mu = self.damping(rules)
@@ -96,6 +104,10 @@ class Eigenvalues:
                 mu if rules.damping_absolute else rules.damping * math.sqrt(mu / rules.damping),
             )
         return mu / (values + mu)
+
+    def _damped_rank(self, rules: Rules) -> int:
+        """Number of directions under a damped gain: at δ = 1 all that are held."""
+        return len(self.values) if rules.energy_threshold == 1 else self.rank(rules.energy_threshold, rules.energy)
 
     def left(self, gains: Array) -> float:
         """E‖ΔW P x‖² / E‖ΔW x‖² over past inputs, for a change without preferred direction: 1 protects nothing.

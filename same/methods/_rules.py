@@ -27,7 +27,7 @@ class StabilisedConfig(ExpertConfig):
         token_stride: one in so many valid tokens counts in the covariance; 1 counts all.
         centered: remove the mean from the covariance.
         energy_threshold: δ, share of the energy that the protected directions V∥ = V_k of both rules hold; 1 takes all
-            directions that are held, as the measured rule does.
+            that inputs used, and under damped gains all that are held, as the measured rule does.
         energy: "squared" sums σ²; "eigenvalue" sums σ, the fraction of variance.
         router_geometry: "history" C of past tasks, fixed in a task; "running" the current task included; "batch" only
             the inputs since the last refresh, for the experts as well, and nothing of earlier tasks is kept.

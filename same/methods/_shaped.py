@@ -17,6 +17,7 @@ from same.errors import InputError
 from same.maths.covariance import CovarianceSettings, CovarianceTracker
 from same.methods._base import ROWS, Batch, Layout, Needs, Step, TaskContext
 from same.methods._lora import LoraConfig, LoraMethod
+from same.tuner.kernel import at_full_precision
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class ShapedMethod(LoraMethod):
         if padded and valid.shape != x.shape[:-1]:
             return
         numbered = rows if x.dim() == 3 and rows is not None and len(rows) == len(x) else None
-        with torch.autocast(x.device.type, enabled=False):
+        with at_full_precision(x):
             self.current[key].update(x, valid if padded else None, streams=numbered)
 
     def _count_gradient(self, name: str, output: Tensor, padded: bool) -> None:

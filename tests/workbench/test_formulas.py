@@ -49,6 +49,22 @@ def test_the_routers_gains_are_the_librarys(
     assert ours.router_gains(Rules(**given, damping_absolute=absolute)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("gain", ["inverse", "damped", "zero", "clamped"])
+@pytest.mark.parametrize("used", [0, 3])
+@pytest.mark.parametrize("threshold", [0.95, 1.0])
+def test_directions_that_no_input_used_are_treated_as_the_library_does(gain: str, used: int, threshold: float) -> None:
+    values = torch.zeros(DIM, dtype=torch.float64)
+    values[:used] = torch.tensor([4.0, 1.0, 0.5], dtype=torch.float64)[:used]
+    theirs = Spectrum(values, torch.eye(DIM, dtype=torch.float64), 50.0, float(values.sum()))
+    ours = Eigenvalues(values.numpy().copy(), DIM, theirs.trace, 50.0)
+    assert ours.rank(threshold) == theirs.rank(threshold)
+    expected = router_scaling(theirs, gain=gain, energy_threshold=threshold, damping=0.5).gains.numpy()
+    found = ours.router_gains(Rules(gain=gain, energy_threshold=threshold, damping=0.5))
+    assert found == pytest.approx(expected, rel=1e-12)
+    learned = curvature_scaling(theirs, gain="damped", energy_threshold=threshold, damping=0.5).gains.numpy()
+    assert ours.expert_gains(Rules(energy_threshold=threshold, damping=0.5)) == pytest.approx(learned, rel=1e-12)
+
+
 @pytest.mark.parametrize("gain", ["damped", "root"])
 @pytest.mark.parametrize("absolute", [False, True])
 def test_the_experts_gains_are_the_librarys(spectra: tuple[Spectrum, Eigenvalues], gain: str, absolute: bool) -> None:
