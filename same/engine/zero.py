@@ -1,4 +1,4 @@
-"""ZeRO-2 through DeepSpeed: gradients and optimiser state are cut over the processes. Never run by this project.
+"""ZeRO-2 through DeepSpeed: gradients and optimiser state are cut over the processes. Not run on GPUs by us.
 
 DeepSpeed keeps one flat piece of all gradients on each process. A whole gradient is fetched and written back by its
 public calls between backward and step, so a method may edit gradients. The optimiser changes flat pieces too, which cut
@@ -34,11 +34,32 @@ def require_deepspeed() -> None:
         raise InputError("strategy zero2 needs GPUs; none was found. Use --strategy ddp or fsdp.")
 
 
+def engine_config(rows: int, precision: str) -> dict[str, Any]:
+    """What DeepSpeed's engine is told; on GPUs it takes the products' precision from here, not from autocast around it.
+
+    Args:
+        rows: of a part of a batch, on one process.
+        precision: "fp32" or "bf16".
+    """
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": rows,
+        "gradient_accumulation_steps": 1,  # the boundary is set by hand
+        "zero_optimization": {"stage": 2},
+        "gradient_clipping": 0.0,  # on by itself; `step` clips, before the method edits
+        "zero_allow_untested_optimizer": True,
+    }
+    if precision == "bf16":
+        # Gradients of the modules named would be summed in bf16.
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+    return config
+
+
 class ZeroUpdates:
     """DeepSpeed's engine around the model, for one task; arguments as of `updates_for`.
 
     Args:
         rows: of a part of a batch, on one process.
+        precision: of the products, as the trainer's `precision`.
     """
 
     def __init__(
@@ -48,19 +69,14 @@ class ZeroUpdates:
         before: Moment,
         after: Moment,
         rows: int,
+        precision: str = "fp32",
     ) -> None:
-        config = {
-            "train_micro_batch_size_per_gpu": rows,
-            "gradient_accumulation_steps": 1,  # the boundary is set by hand
-            "zero_optimization": {"stage": 2},
-            "zero_allow_untested_optimizer": True,
-        }
         import deepspeed
         from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
 
         self._fetch: Any = safe_get_full_grad
         self._write_back: Any = safe_set_full_grad
-        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(rows, precision))
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._before, self._after = before, after
 
