@@ -100,4 +100,7 @@ class ZeroUpdates:
         self._after()
 
     def close(self) -> None:
+        # What the engine leaves on the model would keep it, and the optimiser's state, to the end of the run.
+        for hook in (self.model.module_forward_pre_hook, self.model.module_forward_post_hook):
+            hook.remove()
         self.model.destroy()
