@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from same.engine.trainer import train
 from same.runs import write_table
 from tests.engine.conftest import ask, checkpoint, data  # noqa: F401 - a benchmark and a backbone of seconds
 from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 from tests.workbench.synthetic import TASKS, write_run
+from tests.workbench.test_browser_answers import choose
 from tests.workbench.test_rerouting import record
 from workbench.serving.accounts import Accounts
 
@@ -67,6 +68,40 @@ def test_a_link_restores_the_view_and_a_change_makes_a_new_link(runs: Path) -> N
         page.wait_for_url(re.compile(r"layer=2\.down"))
         again(page)
         page.locator(".js-plotly-plot:visible .gtitle", has_text="Task 3's inputs, layer 2.down").wait_for()
+
+
+def test_the_labs_link_brings_back_what_is_asked_and_what_is_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "same", finished=3)
+    answers = {"question_id": ["1", "2"], "text": ["old", "older"]}
+    for experts in range(3):
+        run.predictions(experts).write(lambda path: write_table(path / f"{TASKS[0]}.parquet", answers))
+        record(run, f"abc{experts}", "0", experts)
+    with served(tmp_path) as address, browser_page(height=1500) as page:
+
+        def field(name: str) -> Locator:
+            return page.get_by_role("combobox", name=name).locator("visible=true")
+
+        def weight(expert: int) -> Locator:
+            return page.get_by_label(f"ω E{expert}").locator("visible=true")
+
+        stage = f"after Task 2 · {TASKS[1]}"
+        page.goto(f"{address}/?view=rerouting")
+        choose(page, "Router s", "oracle")
+        choose(page, "Experts t", stage)
+        expect(field("Result")).to_have_text(re.compile("^R1 · E3"))
+        field("Result").click()
+        page.get_by_role("menuitem", name="R1 · E1").click()
+        page.get_by_text("Set one layer's routing by hand").click()
+        weight(2).fill("0.5")
+        weight(2).press("Enter")
+        page.wait_for_url(re.compile("weights=1%2C0.5%2C1"))
+        again(page)
+        expect(field("Router s")).to_have_text("oracle")
+        expect(field("Experts t")).to_have_text(stage)
+        expect(field("Result")).to_have_text(re.compile("^R1 · E1"))
+        page.get_by_text("Set one layer's routing by hand").click()
+        expect(weight(2)).to_have_value("0.5")
+        expect(weight(1)).to_have_value("1")
 
 
 def test_back_leads_to_the_view_before_and_then_out_of_the_page(runs: Path) -> None:

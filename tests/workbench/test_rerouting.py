@@ -86,6 +86,35 @@ def test_a_link_restores_what_is_on_offer_and_nothing_else(store: Store) -> None
     assert view.steps.value == 7
 
 
+def test_a_link_restores_the_weights_set_by_hand(store: Store) -> None:
+    view = ReroutingLab(store)
+    told: list[str] = []
+    view.on_state = lambda: told.append(view.state()["weights"])
+    view.weights[1].value = 0.0
+    assert told == ["1,0,1,1,1,1,1,1"]
+    view.weights[2].value = 1 / 3
+    view.weights[3].value = None
+    assert view.state()["weights"] == "1,0,0.333333333333,0,1,1,1,1"
+    other = ReroutingLab(store)
+    other.restore(view.state())
+    assert other.state() == view.state()
+    for wrong in ("1,2", "2," * 8, "", "nan,inf,-1,x,1e999,,-inf,none"):
+        other.restore({"weights": wrong})
+        assert other.state() == view.state()
+
+
+def test_the_address_follows_what_is_to_be_asked(store: Store) -> None:
+    view = ReroutingLab(store)
+    told: list[dict[str, str]] = []
+    view.on_state = lambda: told.append(view.state())
+    view.router.value, view.experts.value, view.steps.value = "oracle", 2, 7
+    assert [(one["router"], one["experts"], one["steps"]) for one in told] == [
+        ("oracle", "0", "50"),
+        ("oracle", "2", "50"),
+        ("oracle", "2", "7"),
+    ]
+
+
 def test_without_experts_it_says_so(tmp_path: Path) -> None:
     assert "same train" in ReroutingLab(Store(tmp_path)).note.object
     run = write_run(tmp_path, "lora", finished=1)

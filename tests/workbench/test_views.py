@@ -14,6 +14,7 @@ from tests.workbench.synthetic import write_run
 from workbench.app import page
 from workbench.store import Store
 from workbench.views._base import View
+from workbench.views.cost import Cost
 from workbench.views.drift import RouterDrift
 from workbench.views.overview import Overview
 
@@ -103,6 +104,25 @@ def test_router_drift_follows_layer_task_and_runs(runs: Path) -> None:
     view.chosen.value = []
     assert view.note.visible
     assert "Choose at least one run" in view.note.object
+
+
+@pytest.mark.parametrize("kind", [RouterDrift, Cost])
+def test_a_link_tells_runs_that_were_taken_away_from_those_at_first(
+    kind: type[RouterDrift | Cost], deep_runs: Path, tmp_path: Path
+) -> None:
+    view = kind(Store(deep_runs))
+    first = view.chosen.value
+    view.chosen.value = []
+    said = view.state()
+    assert said["runs"] == "none"
+    other = kind(Store(deep_runs))
+    other.restore(said)
+    assert other.chosen.value == []
+    other.restore({"runs": f"{first[0]},gone"})
+    assert other.chosen.value == first[:1]
+    other.restore({"runs": "gone"})
+    assert other.chosen.value == first[:1]
+    assert kind(Store(tmp_path)).state()["runs"] == "", "where there is none, a link does not ask for none"
 
 
 def test_a_run_with_rows_left_out_says_how_many(tmp_path: Path) -> None:

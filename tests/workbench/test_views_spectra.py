@@ -126,6 +126,15 @@ def test_a_link_brings_a_state_back(kind: type[RunView], state: dict[str, str], 
     assert other.state() == said
 
 
+def test_a_link_without_layer_inputs_shows_none(deep_runs: Path) -> None:
+    view, other = Spectra(Store(deep_runs)), Spectra(Store(deep_runs))
+    view.inputs.value = []
+    assert view.state()["inputs"] == "none"
+    other.restore(view.state())
+    assert other.inputs.value == []
+    assert not other.decay.object.data
+
+
 @pytest.mark.parametrize(("kind", "file"), [(Spectra, "spectrum.safetensors"), (Activation, "activation.parquet")])
 def test_damage_is_said_and_the_other_runs_are_drawn(kind: type[RunView], file: str, tmp_path: Path) -> None:
     deep.write_deep_run(tmp_path, "same", 0.1)

@@ -36,6 +36,8 @@ ONLY_RUNNERS = (
 )
 DIGITS = "0.[00000000]"
 """How a field shows its number: as it is typed, so that what is selected on entering the field stays selected."""
+NONE = "none"
+"""An emptied choice, as the address says it: nothing said of it is what is chosen at first."""
 POLL_MS = 1000
 """Between two looks at the queue."""
 PLOT_CONFIG = {
@@ -153,13 +155,13 @@ class View(pn.viewable.Viewer, param.ParameterizedABC):
 
     def state(self) -> dict[str, str]:
         """What the address says of this view."""
-        return {name: _said(widget.value) for name, widget in self._bookmarks.items()}
+        return {name: _chosen(widget) for name, widget in self._bookmarks.items()}
 
     def restore(self, state: Mapping[str, str]) -> None:
         """Take up what an address says; what is not on offer is left as it is."""
         for name, widget in self._bookmarks.items():
             if name in state:
-                _set(widget, state[name])
+                put(widget, state[name])
 
     def download(self, label: str, name: str, table: Callable[[], pd.DataFrame]) -> pmui.FileDownload:
         """Make a button that gives a table as a CSV file."""
@@ -284,34 +286,41 @@ def _inert(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value) else value
 
 
-def _said(value: Any) -> str:
+def _chosen(widget: Any) -> str:
+    return NONE if widget.value == [] and widget.options else said(widget.value)
+
+
+def said(value: Any) -> str:
+    """A value as the address says it."""
     if isinstance(value, list | tuple):
-        return ",".join(_said(one) for one in value)
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        return ",".join(said(one) for one in value)
+    return "" if value is None else f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _set(widget: Any, text: str) -> None:
+def put(widget: Any, text: str) -> None:
     """Give a widget the value that an address says, if it is one of its options or within its bounds."""
     options = getattr(widget, "options", None)
     if options is not None:
-        offered = {_said(value): value for value in (options.values() if isinstance(options, dict) else options)}
+        offered = {said(value): value for value in (options.values() if isinstance(options, dict) else options)}
         if isinstance(widget.value, list):
-            widget.value = [offered[part] for part in text.split(",") if part in offered]
+            found = [offered[part] for part in text.split(",") if part in offered]
+            if found or text == NONE:
+                widget.value = found
         elif text in offered:
             widget.value = offered[text]
     elif isinstance(widget.value, bool):
         widget.value = text == "True"
     elif isinstance(widget.value, int | float):
-        _set_number(widget, text)
+        _put_number(widget, text)
     elif isinstance(widget, pmui.TextInput):
         widget.value = text[: widget.max_length]
 
 
-def _set_number(widget: Any, text: str) -> None:
+def _put_number(widget: Any, text: str) -> None:
     try:
         number = type(widget.value)(text)
     except ValueError:
         return
     low, high = getattr(widget, "start", None), getattr(widget, "end", None)
-    if (low is None or number >= low) and (high is None or number <= high):
+    if abs(number) < float("inf") and (low is None or number >= low) and (high is None or number <= high):
         widget.value = number

@@ -1,5 +1,6 @@
 """Re-routing lab: routers of one version over experts of another, a router trained anew, a layer routed by hand."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from workbench import figures
 from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
-from workbench.views._base import DIGITS, NO_RUNS, ONLY_RUNNERS, POLL_MS, View, Visitor, card
+from workbench.views._base import DIGITS, NO_RUNS, ONLY_RUNNERS, POLL_MS, View, Visitor, card, put, said
 from workbench.views._panes import Count, Number
 
 ABOUT = (
@@ -68,6 +69,8 @@ class ReroutingLab(View):
         self.watch(self.results, self._show_result)
         self.watch(self.layer, self._offer_weights)
         self.watch(self.queue, self._pick, "selection")
+        for widget in (self.router, self.experts, self.items, self.steps, self.rate):
+            self._follow(widget)
         self.remember(benchmark=self.benchmark, run=self.run, task=self.task, scoring=self.variant)
         self.remember(router=self.router, experts=self.experts, items=self.items, steps=self.steps, rate=self.rate)
         self.remember(layer=self.layer, result=self.results)
@@ -91,6 +94,22 @@ class ReroutingLab(View):
             height=height,
             sizing_mode="stretch_width",
         )
+
+    def _follow(self, widget: Any) -> None:
+        """Let the address follow a widget that nothing is drawn for."""
+        self.watch(widget, lambda: None)
+
+    def state(self) -> dict[str, str]:
+        """What the address says of this view, the weights set by hand among it."""
+        return super().state() | {"weights": said(self._by_expert())}
+
+    def restore(self, state: Mapping[str, str]) -> None:
+        """Take up what an address says; what is not on offer, or weights of another number of experts, is left."""
+        super().restore(state)
+        texts = state.get("weights", "").split(",")
+        if len(texts) == len(self.weights):
+            for widget, text in zip(self.weights, texts, strict=True):
+                put(widget, text)
 
     # -- what is offered ------------------------------------------------------------------------------------------
 
@@ -141,6 +160,8 @@ class ReroutingLab(View):
                 Number(label=f"ω E{expert + 1}", value=1.0, start=0.0, step=0.1, width=124, format=DIGITS)
                 for expert in range(count)
             ]
+            for widget in self.weights:
+                self._follow(widget)
 
     # -- what is asked --------------------------------------------------------------------------------------------
 
@@ -163,8 +184,11 @@ class ReroutingLab(View):
         self._submit(self._asked(retrain_steps=self.steps.value, learning_rate=self.rate.value))
 
     def _by_hand(self) -> None:
-        weights = tuple(float(widget.value or 0) for widget in self.weights)
-        self._submit(self._asked(layer=self.layer.value, weights=weights))
+        self._submit(self._asked(layer=self.layer.value, weights=self._by_expert()))
+
+    def _by_expert(self) -> tuple[float, ...]:
+        """The weights set by hand; a field that was emptied is 0."""
+        return tuple(float(widget.value or 0) for widget in self.weights)
 
     def _submit(self, asked: Rerouting) -> None:
         jobs = self.visitor.allowed()
