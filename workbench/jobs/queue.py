@@ -305,14 +305,19 @@ class Jobs:
             elif future.status == "error":
                 self._end(key, "failed", str(future.exception(timeout=self._patience)))
             else:
-                self._end(key, *(("cancelled", "the server ended") if self._closed else ("failed", LOST)))
+                self._end(key, *self._lost())
             if future.client.status == "running":
                 future.client.unsubscribe_topic(f"job-{key}")
         except Exception as error:  # of a library's own classes; nobody else looks at this thread
-            LOG.exception("job lost")
-            self._end(key, "failed", f"{LOST} {error}")
+            if not self._closed:  # else what leads to Dask is being taken away
+                LOG.exception("job lost")
+            self._end(key, *self._lost(f" {error}"))
         with self._lock:
             self._sent.pop(key, None)
+
+    def _lost(self, why: str = "") -> tuple[str, str]:
+        """How a job ends of whose process nothing more is heard."""
+        return ("cancelled", "the server ended") if self._closed else ("failed", f"{LOST}{why}")
 
     def _change(self, key: str, **changes: Any) -> Job | None:
         """Let a job go on; None for one that has ended, which stays as it is."""
