@@ -1,6 +1,7 @@
 """Ways to carry out the same training: recomputed activations, compiled adapters, other optimisers."""
 
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -170,9 +171,9 @@ def test_same_trains_with_plain_gradient_descent(ask, tmp_path):
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 @pytest.mark.parametrize("setting", [{"optimizer": "adamw_8bit"}, {"weights": "int8"}, {"weights": "nf4"}])
-def test_without_bitsandbytes_its_settings_say_what_to_install(ask, tmp_path, setting):
+def test_without_bitsandbytes_its_settings_say_what_to_install(ask, tmp_path, setting, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
     with pytest.raises(InputError, match=r"pip install 'same-workbench\[quantised\]'"):
         resolve(ask(tmp_path, **setting))
 
