@@ -149,6 +149,7 @@ class TaskTrainer:
             lambda: method.before_step(Step(optimizer, index, self.steps)),
             lambda: method.after_step(Step(optimizer, index, self.steps)),
             session.job.part_rows,
+            self.config.precision,
         )
         updates.model.train()
         try:

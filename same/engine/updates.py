@@ -74,15 +74,22 @@ class PlainUpdates:
 
 
 def updates_for(
-    processes: Processes, model: nn.Module, optimizer: Optimizer, before: Moment, after: Moment, rows: int
+    processes: Processes,
+    model: nn.Module,
+    optimizer: Optimizer,
+    before: Moment,
+    after: Moment,
+    rows: int,
+    precision: str,
 ) -> Updates:
     """The strategy's way of updating.
 
     Args:
         rows: of a part of a batch, on one process.
+        precision: of the products; what runs under the trainer's autocast needs no telling, DeepSpeed does.
     """
     if processes.strategy == "zero2" and processes.count > 1:
         from same.engine.zero import ZeroUpdates
 
-        return ZeroUpdates(model, optimizer, before, after, rows)
+        return ZeroUpdates(model, optimizer, before, after, rows, precision)
     return PlainUpdates(processes, model, optimizer, before, after)

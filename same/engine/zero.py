@@ -69,7 +69,7 @@ class ZeroUpdates:
         before: Moment,
         after: Moment,
         rows: int,
-        precision: str = "fp32",
+        precision: str,
     ) -> None:
         import deepspeed
         from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
