@@ -22,6 +22,7 @@ LARGEST_BODY = 1 << 20
 LARGEST_MESSAGE = 4 << 20
 """Bytes that a browser may send at once."""
 SHORTEST_SECRET = 32
+HTTP = 80
 _PREFIX = re.compile(r"(/[\w.~-]+)*/?")
 _STATIC = re.compile(r"/(static|components)/")
 
@@ -87,7 +88,9 @@ def hosts(address: str, port: int, given: tuple[str, ...]) -> frozenset[str]:
             own.add(str(listening))
     except ValueError:
         own.add(address.lower())
-    return allowed_hosts(given) | {f"{_in_link(name)}:{port}" for name in own}
+    names = {_in_link(name) for name in own}
+    bare = names if port == HTTP else set()  # browsers do not say the port that is usual
+    return allowed_hosts(given) | {f"{name}:{port}" for name in names} | bare
 
 
 def shown(address: str) -> str:

@@ -181,7 +181,10 @@ class _Login(RequestHandler):
 
 def _below(prefix: str, wish: str) -> str:
     """The page asked for before the login, if it is one of ours."""
-    parts = urlsplit(wish)
+    try:
+        parts = urlsplit(wish)
+    except ValueError:
+        return f"{prefix}/"
     ours = not parts.scheme and not parts.netloc and "\\" not in wish and wish.startswith(f"{prefix}/")
     return wish if ours and not wish.startswith("//") else f"{prefix}/"
 

@@ -11,12 +11,10 @@ from same.metrics import FORMULAS, NAMES, READINGS
 from workbench import figures
 from workbench.figures.scores import largest_score, named_matrix
 from workbench.store import VARIANTS, Store
-from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._base import NO_RUNS, NONE, View, Visitor, card
 from workbench.views._sketch import Table, coloured, plain
 
 ANY = "any state"
-NONE = "none"
-"""Ticked runs, as the address says it: nothing said of them is all."""
 NO_MATCH = "No run has all these words and this state. Empty Search, or choose another state."
 SHOWN = ("last", "mean", "learning", "bwt", "fwt", "forgetting")
 PLAIN_SELECTION = """

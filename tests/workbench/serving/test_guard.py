@@ -157,6 +157,7 @@ def test_a_scheduler_has_an_address(address: str) -> None:
 def test_hosts_of_a_server_for_others_are_this_machines_names() -> None:
     assert guard.hosts("127.0.0.1", 5006, ("Lab.Example",)) == {"lab.example", "localhost:5006", "127.0.0.1:5006"}
     assert "[::1]:5006" in guard.hosts("::1", 5006, ())
+    assert guard.hosts("127.0.0.1", 80, ()) == {"localhost", "127.0.0.1", "localhost:80", "127.0.0.1:80"}
     assert guard.hosts("FD00:0::2", 5006, ()) >= {"localhost:5006", f"{gethostname().lower()}:5006", "[fd00::2]:5006"}
     assert guard.is_local("127.0.0.1")
     assert guard.is_local("localhost")
@@ -165,7 +166,7 @@ def test_hosts_of_a_server_for_others_are_this_machines_names() -> None:
 
 @pytest.mark.parametrize(
     ("address", "found"),
-    [("0.0.0.0", {"127.0.0.1:80", "192.0.2.2:80"}), ("::", {"[::1]:80", "[fe80::1]:80"})],
+    [("0.0.0.0", {"127.0.0.1:5006", "192.0.2.2:5006"}), ("::", {"[::1]:5006", "[fe80::1]:5006"})],
 )
 def test_at_every_address_hosts_are_those_of_the_interfaces(
     address: str, found: set[str], monkeypatch: pytest.MonkeyPatch
@@ -173,7 +174,7 @@ def test_at_every_address_hosts_are_those_of_the_interfaces(
     names = {"127.0.0.1": AF_INET, "192.0.2.2": AF_INET, "::1": AF_INET6, "fe80::1%eth0": AF_INET6, "02:fc:00": -1}
     cards = [SimpleNamespace(family=family, address=name) for name, family in names.items()]
     monkeypatch.setattr("psutil.net_if_addrs", lambda: {"lo": cards[::2], "eth0": cards[1::2]})
-    assert guard.hosts(address, 80, ()) == {"localhost:80", f"{gethostname().lower()}:80"} | found
+    assert guard.hosts(address, 5006, ()) == {"localhost:5006", f"{gethostname().lower()}:5006"} | found
 
 
 @pytest.mark.parametrize(

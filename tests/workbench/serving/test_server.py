@@ -103,7 +103,14 @@ def test_the_page_is_behind_the_login(served: Served) -> None:
 
 def test_after_the_login_one_is_where_one_wished_to_be_on_this_server(served: Served) -> None:
     assert served.login("alice", PASSWORD, "?next=/same/%3Fview%3Ddrift").headers["Location"] == "/same/?view=drift"
-    for wish in ("//evil.example", "https://evil.example/same/", "/other", "/same/%5C..%5C", "javascript:alert(1)"):
+    for wish in (
+        "//evil.example",
+        "https://evil.example/same/",
+        "/other",
+        "/same/%5C..%5C",
+        "javascript:alert(1)",
+        "//[",
+    ):
         assert served.login("alice", PASSWORD, f"?next={wish}").headers["Location"] == "/same/"
 
 
