@@ -8,10 +8,8 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Page, expect
 
-from same.registry import load_class, names
 from tests.notebooks.small import prepare
 from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
-from workbench.views._base import View
 
 pytestmark = [
     pytest.mark.browser,
@@ -109,34 +107,3 @@ def test_overview_is_searched_and_its_link_restores_what_was_compared(page_and_h
     with page.expect_download() as download:
         page.get_by_role("button", name="Runs as CSV").click()
     assert download.value.suggested_filename == "runs.csv"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 1024])
-def test_every_view_fits_the_screen_and_asks_nothing_of_the_network(deep_runs: Path, width: int) -> None:
-    hosts: set[str] = set()
-    with served(deep_runs) as address, browser_page(width=width, height=768) as page:
-        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname or ""))
-        page.goto(address)
-        for key in names("workbench.views"):
-            title = load_class("workbench.views", key, View).title  # type: ignore[type-abstract]
-            page.get_by_role("tab", name=title).click()
-            page.wait_for_url(f"**view={key}**")
-            page.wait_for_function("() => !document.body.innerText.includes('Loading …')")
-            page.wait_for_timeout(1000)
-            beyond = page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
-            assert beyond <= 0, f"{title} is {beyond} px wider than {width}"
-    assert hosts <= LOCAL
-
-
-@pytest.mark.slow
-def test_a_table_that_is_resized_does_not_freeze_a_page_of_which_a_part_has_failed(runs: Path) -> None:
-    with served(runs) as address, browser_page() as page:
-        page.set_default_timeout(20_000)
-        page.goto(address)
-        page.locator(".js-plotly-plot:visible .heatmaplayer image").first.wait_for()
-        page.wait_for_function("() => Bokeh.index.roots[0].is_idle")
-        page.evaluate("() => { Bokeh.index.roots[0]._ready = Promise.reject(new Error('a part has failed')); }")
-        page.set_viewport_size({"width": 1000, "height": 700})
-        page.wait_for_timeout(1000)
-        open_view(page, "Spectra")
