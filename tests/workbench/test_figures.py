@@ -61,9 +61,8 @@ def test_figures_use_traces_that_every_renderer_knows_and_have_titles(
 @pytest.mark.parametrize("name", sorted(set(figures.__all__) - {"routing_map"}))
 def test_axes_say_what_they_measure(pictures: dict[str, go.Figure], name: str) -> None:
     layout = pictures[name].layout
-    titles = [layout[key].title.text for key in layout if key.startswith(("xaxis", "yaxis"))]
-    assert any(titles[::2])
-    assert any(titles[1::2])
+    for axis in ("xaxis", "yaxis"):
+        assert any(layout[key].title.text for key in layout if key.startswith(axis))
 
 
 def test_the_heat_map_holds_the_scores(runs: Path, pictures: dict[str, go.Figure]) -> None:
