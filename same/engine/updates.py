@@ -89,7 +89,7 @@ def updates_for(
         precision: of the products; what runs under the trainer's autocast needs no telling, DeepSpeed does.
     """
     if processes.strategy == "zero2" and processes.count > 1:
-        from same.engine.zero import ZeroUpdates
+        from same.engine.zero import ZeroUpdates, engine_config
 
-        return ZeroUpdates(model, optimizer, before, after, rows, precision)
+        return ZeroUpdates(model, optimizer, before, after, engine_config(rows, precision))
     return PlainUpdates(processes, model, optimizer, before, after)

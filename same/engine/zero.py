@@ -55,28 +55,17 @@ def engine_config(rows: int, precision: str) -> dict[str, Any]:
 
 
 class ZeroUpdates:
-    """DeepSpeed's engine around the model, for one task; arguments as of `updates_for`.
-
-    Args:
-        rows: of a part of a batch, on one process.
-        precision: of the products, as the trainer's `precision`.
-    """
+    """DeepSpeed's engine around the model, for one task; `config` as of `engine_config`, the rest of `updates_for`."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        before: Moment,
-        after: Moment,
-        rows: int,
-        precision: str,
+        self, model: nn.Module, optimizer: Optimizer, before: Moment, after: Moment, config: dict[str, Any]
     ) -> None:
         import deepspeed
         from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
 
         self._fetch: Any = safe_get_full_grad
         self._write_back: Any = safe_set_full_grad
-        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(rows, precision))
+        self.model, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._before, self._after = before, after
 
