@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from bokeh.colors import RGB
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from workbench.figures._style import SEQUENTIAL
@@ -51,10 +52,8 @@ def coloured(title: str, matrix: pd.DataFrame, largest: float) -> Table:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of a colour "rgb(r, g, b)", from 0 to 1. Source: WCAG 2.2."""
-    parts = (channel / 255 for channel in unlabel_rgb(colour))
-    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    """Relative luminance of a colour "rgb(r, g, b)", from 0 to 1."""
+    return RGB(*unlabel_rgb(colour)).luminance
 
 
 def _coloured(values: Iterable[float], largest: float) -> Iterable[Cell]:
