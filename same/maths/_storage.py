@@ -12,7 +12,7 @@ from torch import Tensor
 
 from same.maths.spectrum import Spectrum
 
-PIECE = 32  # rows converted at a time
+PIECE = 64  # rows converted at a time
 BLOCK = 128  # columns of a symmetric product made at a time
 
 
