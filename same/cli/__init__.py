@@ -222,16 +222,19 @@ def evaluate(run: RunPath) -> None:
 @app.command()
 def audit(run: RunPath, as_json: AsJson = False) -> None:
     """Print a run's drift audit: what each task changed on the inputs of the tasks before it."""
-    from same.engine.audit_table import pairs, read_audit, text
+    from same.engine.audit_table import cost, pairs, read_audit, text
     from same.runs import RunFolder
 
     folder = RunFolder(run)
     rows = read_audit(folder)
-    about = _about(folder)
+    about, spent = _about(folder), cost(folder)
     if as_json:
-        print(json.dumps({**about, "means": list(pairs(rows)), "rows": rows}, indent=1, ensure_ascii=False))
+        found = {"means": list(pairs(rows)), "rows": rows, "cost": spent}
+        print(json.dumps({**about, **found}, indent=1, ensure_ascii=False))
     else:
         print(_title(about), text(rows), sep="\n")
+        if spent["share"] is not None:
+            print(f"The audit took {spent['seconds']:.1f} s, {spent['share']:.1%} of training and evaluation.")
 
 
 @app.command()

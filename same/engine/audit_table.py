@@ -100,6 +100,14 @@ def pairs(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         yield {**dict(zip(names, key, strict=True)), **means(chosen)}
 
 
+def cost(run: RunFolder) -> dict[str, float | None]:
+    """Seconds of a run's audits, and their share of its finished tasks' training and evaluation without them."""
+    audits, tasks = ({event["task"]: event for event in run.events(kind)} for kind in ("audit", "task_end"))
+    seconds = sum(audits[task]["seconds"] for task in tasks if task in audits)
+    whole = sum(task["train_seconds"] + task["evaluate_seconds"] for task in tasks.values())
+    return {"seconds": seconds, "share": seconds / (whole - seconds) if whole > seconds else None}
+
+
 def text(rows: Sequence[Row]) -> str:
     """The means as a table for each finished task, an earlier task a line."""
     found = list(pairs(rows))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from same.engine.audit import ENERGY_THRESHOLD, audit_task
-from same.engine.audit_table import COLUMNS, read_audit
+from same.engine.audit_table import COLUMNS, cost, read_audit
 from same.engine.audit_tokens import ProbeTokens, choose_rows, choose_tokens
 from same.engine.evaluate import evaluate_run
 from same.engine.processes import Stopped
@@ -114,6 +114,10 @@ def test_events_say_the_means_and_what_they_cost(routed):
     assert set(events[0]["means"].values()) == {None}
     routers = tables(routed)[1].query("part == 'router'")
     assert events[2]["means"]["router_drift"] == pytest.approx(routers["drift"].mean())
+    spent, tasks = cost(routed), routed.events("task_end")
+    assert spent["seconds"] == pytest.approx(sum(event["seconds"] for event in events))
+    without = sum(task["train_seconds"] + task["evaluate_seconds"] for task in tasks) - spent["seconds"]
+    assert spent["share"] == pytest.approx(spent["seconds"] / without)
 
 
 def test_the_audit_changes_nothing_that_is_trained_or_answered(ask, routed, tmp_path):

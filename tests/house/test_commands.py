@@ -129,6 +129,8 @@ def audited(tmp_path: Path) -> RunFolder:
     folder = RunFolder.create(tmp_path / "runs", "b", "moelora", 0, settings)
     folder.write_snapshot(0, lambda path: write_table(path / "routing.parquet", {"layer": ["mlp"]}), task="one")
     folder.write_snapshot(1, lambda path: write_table(path / "audit.parquet", AUDIT_ROWS), task="two")
+    folder.append_event("audit", task=1, seconds=2.5)
+    folder.append_event("task_end", task=1, train_seconds=40.0, evaluate_seconds=12.5)
     return folder
 
 
@@ -142,12 +144,14 @@ def test_an_audit_is_printed_as_rows_and_means(audited: RunFolder, run: Run) -> 
     assert len(found["means"]) == 1
     assert found["means"][0]["router_drift"] == 0.25
     assert found["means"][0]["expert_drift"] == 0.5
+    assert found["cost"] == {"seconds": 2.5, "share": 0.05}
 
 
 def test_an_audit_is_printed_as_a_table_a_finished_task(audited: RunFolder, run: Run) -> None:
     code, out, _ = run("same audit", "--run", str(audited.path))
     assert not code
     assert "after Task 2 (two)" in out
+    assert "took 2.5 s, 5.0% of" in out
     assert [line.split()[:3] for line in out.splitlines() if line.startswith("one")] == [["one", "0.2500", "0.1250"]]
 
 
