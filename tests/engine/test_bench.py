@@ -163,6 +163,7 @@ def test_router_rules_keep_their_order(rule_rows, problem):
     assert kl["clamped", "gradient"] == pytest.approx(kl[none], rel=0.2)  # protects nothing
     blocked = rows["blocked, running C", "gradient"]  # its directions are the new task's too
     assert not blocked["reached"] or blocked["steps"] > 3 * rows[none]["steps"]
+    assert 3 * kl[damped["both"]] < kl["blocked, history C", "both"] < kl[inverse]
 
 
 @pytest.mark.slow
