@@ -33,6 +33,7 @@ from same.backbones._tiny import IMAGE_TOKENS, PATCH, SIDE, build_model, build_p
 from same.data import mini
 from same.data.mini._scenes import UNKNOWN, Scenes, draw_scenes
 from same.data.mini._world import HUES, TOLD
+from same.engine.allocator import keep_freed_memory
 from same.engine.packing import BLOCK, alike, pack, packed_loss, some_turns, tokenise
 from same.errors import InputError
 
@@ -299,6 +300,7 @@ def pretrain(folder: Path, recipe: Recipe, start: Path | None = None) -> None:
     Raises:
         InputError: ``start`` holds no checkpoint.
     """
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     log = Log()

@@ -21,6 +21,7 @@ from same.data.collate import PromptCollator, TrainCollator
 from same.data.dataset import test_rows, training_rows, validation_rows
 from same.data.manifest import Task
 from same.data.prepare import prepare
+from same.engine.allocator import keep_freed_memory
 from same.engine.budget import Budget, attach
 from same.engine.job import Job, Request, request_of, resolve
 from same.engine.passes import compile_adapters, recompute_activations
@@ -140,6 +141,8 @@ class Session:
         """
         job = resolve(request)
         processes = Processes(request.processes if count is None else count, job.request.strategy)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         if request.strategy == "zero2" and processes.count > 1:
             require_deepspeed()
         with processes.main_first():

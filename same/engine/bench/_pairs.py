@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from same.engine.allocator import keep_freed_memory
 from same.engine.plan import Saved
 
 Times = dict[str, list[float]]
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def counts_own_seconds() -> bool:
@@ -41,7 +39,7 @@ def interleaved(
         again: time the second of two calls in a row, as training repeats itself: the first pays for memory that the
             call before it left in other pieces.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     names = list(calls)
     for name in names:
         calls[name]()  # caches, lazy initialisation
@@ -55,14 +53,6 @@ def interleaved(
             calls[name]()
             times[name].append(clock() - start)
     return times
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: whether a call gets its pages anew would depend on the call before it."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _settle() -> None:
