@@ -54,13 +54,16 @@ def sweep(
 def _tell(grid: Grid, results: Path) -> None:
     from same.engine import tuning
     from same.engine.record import is_finished
+    from same.engine.sweep import without_choice
 
-    asked = tuning.open_questions(tuning.candidates(grid), tuning.tuning_path(results, grid.tuned))
+    asked = tuning.open_questions(tuning.candidates(grid), grid.tune, tuning.tuning_path(results, grid.tuned))
     first = [cell for found in asked.values() for cell in found.values()]
     cells = list(grid.cells) if asked else tuning.tuned(grid, results)
     for cell in [*first, *cells]:
         state = "finished" if is_finished(cell) else "interrupted" if cell.job.folder.path.is_dir() else "to do"
         print(f"{state:12}{cell.name:40} {json.dumps(_given(cell), ensure_ascii=False)}")
+    for cell in without_choice(grid, cells):
+        print(f"no choice   {cell.name:40} {grid.tuned} has none for {cell.request.method}; it would not be run")
     waits = f"; {len(first)} of them choose {grid.tune.setting} for the others" if grid.tune and first else ""
     print(f"{len(first) + len(cells)} runs{waits}.")
 

@@ -74,23 +74,23 @@ def sweep(
     with _connected(scheduler, workers) as (client, threads), _interruptible():
         phase = _Phase(client, threads, grid.keep, state, show)
         if grid.tune is not None:
-            asked = tuning.open_questions(questions, path)
+            asked = tuning.open_questions(questions, grid.tune, path)
             phase.run([cell for found in asked.values() for cell in found.values()], None)
             if state.stopping:
                 return state
             if asked:
                 tuning.decide(asked, grid.tune, path)
             cells = tuning.tuned(grid, results)
-            _without_choice(grid, cells, state)
+        for cell in without_choice(grid, cells):
+            state.failed[cell.name] = "not started: no setting was chosen for this method"
         phase.run(cells, results)
     return state
 
 
-def _without_choice(grid: Grid, cells: Sequence[Cell], state: State) -> None:
+def without_choice(grid: Grid, cells: Sequence[Cell]) -> list[Cell]:
+    """The grid's runs that are not among those with the values chosen."""
     known = {cell.name for cell in cells}
-    for cell in grid.cells:
-        if cell.name not in known:
-            state.failed[cell.name] = "not started: no setting was chosen, as runs to choose by failed"
+    return [cell for cell in grid.cells if cell.name not in known]
 
 
 @dataclass

@@ -57,9 +57,11 @@ def read_choices(path: Path) -> dict[str, Any]:
     return dict(read_json(path, REMEDY, SCHEMA)["methods"]) if path.is_file() else {}
 
 
-def open_questions(found: Candidates, path: Path) -> dict[str, Mapping[float, Cell]]:
-    """The methods whose choice was not made by exactly these runs."""
+def open_questions(found: Candidates, tune: Tune | None, path: Path) -> dict[str, Mapping[float, Cell]]:
+    """The methods whose choice was not made by exactly these runs, and by what the grid goes by."""
     known = read_choices(path)
+    if tune is None or (known and _different(tune, path)):
+        return dict(found)
     return {
         method: cells
         for method, cells in found.items()
@@ -76,13 +78,17 @@ def check_choices(found: Candidates, tune: Tune, path: Path) -> None:
     others = sorted(read_choices(path).keys() - found.keys())
     if not others:
         return
-    about, held = _about(tune), read_json(path, REMEDY, SCHEMA)
-    different = differences({name: held.get(name) for name in about}, about)
+    different = _different(tune, path)
     if different:
         raise InputError(
             f"{path} must hold choices made in one way; that of {', '.join(others)} differs in {'; '.join(different)}. "
             "Give --results another folder, or choose for all methods again."
         )
+
+
+def _different(tune: Tune, path: Path) -> list[str]:
+    about, held = _about(tune), read_json(path, REMEDY, SCHEMA)
+    return differences({name: held.get(name) for name in about}, about)
 
 
 def _about(tune: Tune) -> dict[str, Any]:

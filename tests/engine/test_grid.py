@@ -10,6 +10,7 @@ from same.engine.grid import load_grid
 from same.engine.job import Request
 from same.engine.remote import arguments_of
 from same.engine.results import MANIFESTS
+from same.engine.sweep import without_choice
 from same.errors import InputError
 from same.sealed import read_json
 
@@ -126,7 +127,7 @@ def test_every_method_that_trains_is_tried_with_the_same_values_on_the_first_tas
 def test_a_choice_is_kept_used_and_not_asked_for_again(load, tmp_path):
     grid = load(methods=["zero_shot", "lora"], seeds=[0], tune={"values": [0.1, 0.2], "tasks": 2})
     found, path = tuning.candidates(grid), tuning.tuning_path(tmp_path, "mini-coin")
-    assert list(tuning.open_questions(found, path)) == ["lora"]
+    assert list(tuning.open_questions(found, grid.tune, path)) == ["lora"]
     for value, cell in found["lora"].items():
         run = cell.job.create_folder()
         run.write_scores(["a", "b"], {"strict": [[value, None], [value, value]]})
@@ -138,7 +139,7 @@ def test_a_choice_is_kept_used_and_not_asked_for_again(load, tmp_path):
     assert kept["methods"]["lora"]["chosen"] == 0.2
     assert kept["methods"]["lora"]["scores"] == {"0.1": 0.1, "0.2": 0.2}
     assert str(tmp_path) not in json.dumps(kept)
-    assert tuning.open_questions(found, path) == {}
+    assert tuning.open_questions(found, grid.tune, path) == {}
     untrained, trained = tuning.tuned(grid, tmp_path)
     assert trained.job.train.learning_rate == 0.2
     assert trained.tuning is not None
@@ -156,6 +157,10 @@ def test_a_choice_is_kept_used_and_not_asked_for_again(load, tmp_path):
     with pytest.raises(InputError, match=r"that of lora differs in values: \[0\.1, 0\.2\] → \[0\.1, 0\.4\].*--results"):
         tuning.check_choices(tuning.candidates(more), more.tune, path)
     tuning.check_choices(found, more.tune, path)
+    by_the_end = load(methods=["lora"], seeds=[0], tune={"values": [0.1, 0.2], "tasks": 2, "metric": "last"})
+    assert list(tuning.open_questions(tuning.candidates(by_the_end), by_the_end.tune, path)) == ["lora"]
+    both = load(methods=["lora", "gem"], seeds=[0], tuned="mini-coin")
+    assert [cell.name for cell in without_choice(both, tuning.tuned(both, tmp_path))] == ["mini-coin/gem-0"]
 
 
 def test_a_method_with_a_run_that_did_not_end_is_asked_for_again(load, tmp_path):
@@ -168,7 +173,7 @@ def test_a_method_with_a_run_that_did_not_end_is_asked_for_again(load, tmp_path)
         run.append_event(**end)
     assert grid.tune is not None
     tuning.decide(found, grid.tune, path)
-    assert list(tuning.open_questions(found, path)) == ["lora"]
+    assert list(tuning.open_questions(found, grid.tune, path)) == ["lora"]
     assert tuning.tuned(grid, tmp_path) == []
     lost.append_event("start")
     lost.append_event("failed", error="RunFailed: The loss must stay finite; got nan at step 1. Lower learning_rate.")

@@ -10,10 +10,11 @@ from distributed import LocalCluster
 
 from same.engine import tuning
 from same.engine.grid import load_grid
-from same.engine.results import read_results
+from same.engine.results import SCHEMA, read_results
 from same.engine.sweep import sweep
 from same.errors import InputError
 from same.runs import RunFolder
+from same.sealed import write_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -98,3 +99,14 @@ def test_an_interrupt_stops_the_runs_and_the_same_sweep_goes_on_at_a_scheduler(g
 def test_a_scheduler_that_is_none_is_named(grid, tmp_path):
     with pytest.raises(InputError, match=r"--scheduler must be the address.*nowhere://host"):
         sweep(grid(methods=["lora"]), tmp_path, scheduler="nowhere://host:1")
+
+
+def test_a_run_without_a_choice_is_named_and_counts_as_failed(grid, tmp_path):
+    choices = {"setting": "learning_rate", "methods": {}}
+    path = tuning.tuning_path(tmp_path / "results", "colours")
+    path.parent.mkdir(parents=True)
+    write_json(path, choices, SCHEMA)
+    state = sweep(grid(methods=["lora"], tuned="colours"), tmp_path / "results", workers=1)
+    assert not state.done
+    assert list(state.failed) == ["colours/lora-0"]
+    assert "no setting was chosen" in state.failed["colours/lora-0"]
