@@ -22,7 +22,7 @@ TOLERANCE = 0.02
 """Share by which trainable parameters may differ before a table says why."""
 TRAINING = ("optimizer", "precision", "warmup_ratio", "weight_decay", "clip", "task_order")
 """Settings of training that change a result: a table says where they differ."""
-SIZES = ("num_experts", "rank")
+SIZES = ("num_experts", "rank", "budget")
 """Settings that a variant may be given and that say themselves why its budget is another."""
 REFERENCE = "moelora"
 """The method whose samples and batch the others are matched to; parameters are to those of its default size."""
@@ -58,6 +58,7 @@ class Row:
         final: by task, the score after the last task.
         drift: by name, what the audit after the last task found of those before; empty without experts.
         budget, cost: as in a results file; cost is the mean over seeds.
+        notes: what the method keeps, or is told, beside what it trains.
         why: how its budget differs from the reference's, and why; "" where it does not.
     """
 
@@ -73,6 +74,7 @@ class Row:
     drift: Mapping[str, Number | None]
     budget: Mapping[str, int]
     cost: Mapping[str, float | None]
+    notes: str = ""
     why: str = ""
 
     @property
@@ -135,11 +137,10 @@ def _table(protocol: Mapping[str, Any], found: Sequence[Sequence[tuple[Path, Res
     first = min((group[0][1] for group in found), key=lambda result: result["settings"]["train"].get("task_order", 0))
     rows = [_row([result for _, result in group], reading) for group in found]
     reference = next((row for row in rows if row.label == REFERENCE), None)
-    if reference is not None:
-        rows = [
-            dataclasses.replace(row, why=_why(row, reference, group[0][1]["budget_reason"]))
-            for row, group in zip(rows, found, strict=True)
-        ]
+    rows = [
+        dataclasses.replace(row, why=_why(row, reference, group[0][1]["budget_reason"]))
+        for row, group in zip(rows, found, strict=True)
+    ]
     return Table(first["benchmark"], protocol, reading, tuple(first["scores"]["tasks"]), tuple(rows))
 
 
@@ -181,6 +182,7 @@ def _row(group: Sequence[Result], reading: str) -> Row:
         drift={name: Number.of(audit[-1][name] for audit in audits) for name in DRIFT} if audits else {},
         budget=first["budget"],
         cost={name: number.mean if number else None for name, number in cost.items()},
+        notes=first["notes"],
     )
 
 
@@ -193,8 +195,8 @@ def _judged(group: Sequence[Result], reading: str) -> dict[str, Number | None]:
     return {name: Number.of(None if isnan(one[name]) else one[name] for one in found) for name in found[0]}
 
 
-def _why(row: Row, reference: Row, reason: str) -> str:
-    mine, theirs = row.budget, reference.budget
+def _why(row: Row, reference: Row | None, reason: str) -> str:
+    mine = row.budget
     said = []
     if mine["trainable_parameters"] == 0:
         return "trains nothing"
@@ -202,6 +204,9 @@ def _why(row: Row, reference: Row, reason: str) -> str:
     if abs(share) > TOLERANCE:
         own = ", ".join(f"{name} {row.given[name]}" for name in SIZES if name in row.given)
         said.append(f"{share:+.0%} trainable parameters ({own or reason or 'no reason is recorded'})")
+    if reference is None:
+        return "; ".join(said)
+    theirs = reference.budget
     for name in ("samples", "global_batch"):
         if mine[name] != theirs[name]:
             said.append(f"{name.replace('_', ' ')} {mine[name]:,} instead of {theirs[name]:,}")
@@ -216,7 +221,15 @@ def _why(row: Row, reference: Row, reason: str) -> str:
 
 def markdown(tables: Sequence[Table]) -> str:
     """All tables, and what their columns mean."""
-    return "\n\n".join([*(_markdown(table) for table in tables), glossary()])
+    return "\n\n".join([*(_markdown(table) for table in tables), *_notes(tables), glossary()])
+
+
+def _notes(tables: Sequence[Table]) -> list[str]:
+    notes = {row.method: row.notes for table in tables for row in table.main if row.notes}
+    if not notes:
+        return []
+    lines = "\n".join(f"- {name}: {text}" for name, text in sorted(notes.items()))
+    return ["#### What a method keeps or is told beside what it trains", lines]
 
 
 def _markdown(table: Table) -> str:
@@ -285,8 +298,8 @@ def glossary() -> str:
         *(f"- **{name}**: {FORMULAS[name]}" for name in SHOWN),
         "- **parameters**: those trained; **samples**: training rows drawn in all; "
         "**batch**: rows of an optimiser step",
-        "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: peak memory of the process "
-        "(of the GPU where there is one)",
+        "- **train s**, **evaluate s**: on the clock, mean over seeds; **MB**: the most memory that the process had "
+        "when the log was written, beyond compare between rows on a CPU (the GPU's true peak where there is one)",
         "- **router drift**, **expert drift**: tr(ΔW C ΔWᵀ) / tr(W C Wᵀ) of the change since a task was learned, on "
         "its inputs; means over earlier tasks, layers and experts, as all columns of the audit",
         "- **js divergence** (bits), **overlap** (1: unchanged): of the mean routing then and now; **flips**: share of "

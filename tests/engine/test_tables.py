@@ -29,6 +29,7 @@ def result(method, seed, rows, tag="", parameters=1000, samples=60, rate=0.001, 
         "seed": seed,
         "tag": tag,
         "title": method.upper(),
+        "notes": f"{method} keeps rows.",
         "budget_reason": "it has its reasons" if parameters > 1000 else "",
         "given": {},
         "settings": {"data": "d0", "tasks": [{"key": task, "scorer": "choice"} for task in tasks], "train_items": 30}
@@ -90,6 +91,7 @@ def test_the_printed_form(folder):
     text = markdown(make_tables(read_results(folder)))
     assert text.startswith(GOLDEN)
     glossary = text.removeprefix(GOLDEN)
+    assert glossary.count("- moelora: moelora keeps rows.") == glossary.count("- big: big keeps rows.") == 1
     assert "- **bwt**: sum over i < T of (R[T][i] − R[i][i]), divided by T − 1" in glossary
     assert "*strict*" in glossary
 
@@ -104,6 +106,12 @@ def test_a_variant_of_another_size_says_so_itself(tmp_path):
     wide = {**result("same", 0, [[0.6, None], [0.2, 0.8]], "rank=16", 1900), "given": {"rank": 16}, "budget_reason": ""}
     text = markdown(make_tables([(tmp_path / "0", MOELORA[0]), (tmp_path / "1", wide)]))
     assert "- same@rank=16: +90% trainable parameters (rank 16)." in text
+
+
+def test_parameters_are_explained_without_the_reference_too(tmp_path):
+    published = {**result("lora", 0, [[0.6, None], [0.2, 0.8]], parameters=1900), "given": {"budget": "paper"}}
+    text = markdown(make_tables([(tmp_path, published)]))
+    assert "- lora: +90% trainable parameters (budget paper)." in text
 
 
 def test_captions_have_a_scale_of_their_own_and_stand_apart(tmp_path):
