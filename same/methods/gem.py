@@ -8,8 +8,10 @@ gradient that has none: with v ≥ 0 the solution of the dual
 a non-negative least-squares problem in the factor of GGᵀ, which SciPy solves.
 
 Source: Lopez-Paz and Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017, Eqs. 11–13; the margin
-is added to the solution, as the paper has it, where their code solves for v ≥ margin. Gradients are divided by g's
-length before, so that the margin has no unit.
+is added to the solution, as the paper has it, where their code solves for v ≥ margin. v is a ratio, so the margin has
+no unit. g is clipped before, as in every method here, and the rows of G are not: the harder g was clipped, the more
+the margin weighs, and where it is much, a step is for the most part one on the old rows. margin=0 is the projection
+alone.
 
 Logged: `projected`, the share of the steps so far in the task that were projected.
 """
@@ -66,7 +68,7 @@ class Gem(MemoryMethod):
         kept = [rows for old in range(self.task.index) if (rows := self.memory.of_task(old))]
         drawn = [[rows[i] for i in self.chance.permutation(len(rows))[: self.config.drawn]] for rows in kept]
         memory = torch.stack([loss_gradient(self.task, rows, parameters) for rows in drawn])
-        length = gradient.norm().clamp_min(1e-30)
+        length = gradient.norm().clamp_min(1e-30)  # numbers of one size for the solver
         change = nearest(memory / length, gradient / length, self.config.margin)
         self._steps += 1
         if change is not None:

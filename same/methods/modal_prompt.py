@@ -17,7 +17,8 @@ Source: Zeng et al., "ModalPrompt: dual-modality guided prompt for continual lea
 2025; the order of prompts and their beginning, at embeddings of random words, by its published code. Features are the
 backbone's own (projected patches, input embeddings of the words) instead of CLIP's encoders, and all rows share the
 words of the chat template: hence m, which the paper does not take away. Each task has its own pair of networks, so that
-an old task's likeness does not move.
+an old task's likeness does not move. Published runs take ten epochs: here a prompt moves `REACH` times as far as the
+optimiser's steps say.
 
 Logged: `alignment`, the two terms' sum in the last step reported.
 """

@@ -6,7 +6,8 @@ and the answers of a share of a task's rows are asked for in five other styles, 
 
 Source: Chen et al., "SEFE: superficial and essential forgetting eliminator for multimodal continual instruction
 tuning", ICML 2025: RegLoRA and answer style diversification, which templates do here instead of a language model
-(`same.data.styles`). What is kept of a task are its factors, from which merged weights and mask are made again.
+(`same.data.styles`). Public code penalises BA without the adapter's scale s = alpha / rank, 2 by default: λ here counts
+as s times theirs. What is kept of a task are its factors, from which merged weights and mask are made again.
 
 Logged: `penalty`, what was added to the loss of the last step reported.
 """

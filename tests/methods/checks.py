@@ -46,6 +46,7 @@ CHECKS = {
     "processes": Check("two processes = one", _trains),
     "parity": Check("first task as its base method's, bit for bit", lambda kind: bool(kind.parity)),
     "penalty": Check("the penalty changes the update", overrides("loss")),
+    "step": Check("what is done around a step changes the update", overrides("before_step", "after_step")),
     "slots": Check("past slots act, and stay", lambda kind: issubclass(kind, SlotMethod)),
     "choice": Check("the choice varies with the row", overrides("route")),
     "merge": Check("merges change what they claim, and only that", overrides("merged")),

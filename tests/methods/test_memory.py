@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from same.methods._base import ROWS
-from same.methods._memory import Reservoir, gradients_of, loss_gradient
+from same.methods._memory import MemoryMethod, Reservoir, gradients_of, loss_gradient
 from same.methods.gem import nearest
 from tests.methods.conftest import InMemory
 
@@ -64,7 +64,9 @@ def test_gem_leaves_a_gradient_that_nothing_opposes():
 
 @pytest.fixture
 def second_task(make_method, train):
-    """A method in its second task, whose gradients are accumulated but not used yet."""
+    """A method in its second task, and each step's gradient: before it, as it is used, and that of all old rows
+    where rows are kept.
+    """
 
     def make(name, **settings):
         method = make_method(name, **settings)
@@ -74,22 +76,29 @@ def second_task(make_method, train):
 
         def spy(step):
             parameters = list(method.weights.values())
-            seen.append([gradients_of(parameters)])
+            kept = [(0, row) for row in range(6)]
+            old = [loss_gradient(method.task, kept, parameters)] if isinstance(method, MemoryMethod) else []
+            before = gradients_of(parameters)
             before_step(step)
-            seen[-1].append(gradients_of(parameters))
+            seen.append([before, gradients_of(parameters), *old])
 
         method.before_step = spy
-        train(method, 1, 4)
+        train(method, 1, 6)
         return method, seen
 
     return make
 
 
-def test_agem_does_not_oppose_the_memory(second_task):
-    method, seen = second_task("agem", drawn=200)
-    assert len(seen) == 4
-    projected = [pair for pair in seen if not torch.equal(*pair)]
-    assert method.step_metrics()["projected"] == len(projected) / 4
+@pytest.mark.parametrize(("name", "settings"), [("agem", {}), ("gem", {"margin": 0.0})])
+def test_no_step_opposes_the_memory(name, settings, second_task):
+    """All old rows are kept and drawn, so that theirs is the gradient that a step is compared with."""
+    method, seen = second_task(name, drawn=200, **settings)
+    projected = [(before, after, old) for before, after, old in seen if not torch.equal(before, after)]
+    assert len(projected) == sum(bool(before @ old < 0) for before, _, old in seen) > 0
+    assert method.step_metrics()["projected"] == pytest.approx(len(projected) / 6)
+    for before, after, old in projected:
+        assert abs(after @ old) < 1e-4 * before.norm() * old.norm()
+        torch.testing.assert_close(after, before - (before @ old) / (old @ old) * old, atol=1e-6, rtol=1e-3)
 
 
 def test_ogd_leaves_nothing_along_old_gradients(second_task):
