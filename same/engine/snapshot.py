@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -108,6 +108,11 @@ def restore(session: Session, folder: SealedFolder) -> None:
     folder.verify()
     if isinstance(session.model, PeftModel):
         weights = load_file(folder.file(ADAPTER))
+        lacking = sorted(get_peft_model_state_dict(session.model).keys() - weights.keys())
+        if lacking:
+            raise SnapshotError(
+                f"{folder.path / ADAPTER} must hold all of the adapter; it lacks {lacking[:3]}. {folder.remedy}"
+            )
         outcome = set_peft_model_state_dict(session.model, cut_like(session.model, weights))
         if outcome.unexpected_keys:
             raise SnapshotError(

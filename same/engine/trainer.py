@@ -167,13 +167,19 @@ class TaskTrainer:
     def _loader(self) -> DataLoader[Any]:
         batches = [rows for epoch in self.epochs for step in epoch for rows in step]
         numbered: Any = Numbered(self.rows, self.session.collate_train)  # its items are not what its batches are
-        return DataLoader(numbered, batch_sampler=batches, collate_fn=numbered.collate, num_workers=self.config.workers)
+        return DataLoader(
+            numbered,
+            batch_sampler=batches,
+            collate_fn=numbered.collate,
+            num_workers=self.config.workers,
+            pin_memory=self.session.processes.device.type == "cuda",  # only then does a copy not wait
+        )
 
     def _step(self, updates: Updates, batches: list[Batch]) -> None:
         """One optimiser step whose loss is the mean over all answer tokens of the global batch."""
         session, method = self.session, self.session.method
         processes = session.processes
-        batches = [send_to_device(dict(batch), processes.device) for batch in batches]
+        batches = [send_to_device(dict(batch), processes.device, non_blocking=True) for batch in batches]
         counts = [answer_tokens(batch) for batch in batches]
         everyone = torch.stack(counts).sum()
         processes.reduce(everyone)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from same.engine.audit import ENERGY_THRESHOLD, audit_task
 from same.engine.audit_table import COLUMNS, cost, read_audit
@@ -18,6 +18,7 @@ from same.engine.snapshot import restore
 from same.engine.trainer import train
 from same.errors import InputError, SnapshotError
 from same.runs import RunFolder
+from same.sealed import SealedFolder
 
 EXPERTS, ROWS, TOKENS = 3, 4, 24
 SETTINGS = {"method": "moelora", "num_experts": EXPERTS, "rank": 2, "probe_rows": ROWS, "probe_tokens": TOKENS}
@@ -129,6 +130,23 @@ def test_the_audit_changes_nothing_that_is_trained_or_answered(ask, routed, tmp_
     assert not run.snapshot(2).has("probe.safetensors")
     with pytest.raises(InputError, match="audit=False"):
         read_audit(run)
+
+
+def test_an_adapter_that_lacks_a_tensor_is_not_restored(ask, again, tmp_path):
+    session = Session.open(ask(again.path.parents[2], **SETTINGS))
+    session.attach()
+    weights = load_file(again.snapshot(0).file(ADAPTER))
+    name = next(name for name in weights if "lora_router" in name)
+    del weights[name]
+
+    def fill(path):
+        (path / ADAPTER).parent.mkdir(parents=True)
+        save_file(weights, path / ADAPTER)
+
+    short = SealedFolder(tmp_path / "short", "Start again.")
+    short.write(fill)
+    with pytest.raises(SnapshotError, match=f"all of the adapter.*lacks.*{name}"):
+        restore(session, short)
 
 
 def test_a_method_without_routed_experts_has_no_audit(finished):

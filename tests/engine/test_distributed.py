@@ -27,7 +27,7 @@ SETTINGS = {
     "lora": {},
     "moelora": {},
     "same": {**FREEZING, "frozen_forward": "keep"},
-    "same_plus": {**FREEZING, "num_experts": 3, "rank": 1},
+    "same_plus": {**FREEZING, "num_experts": 3, "rank": 1, "gradient_checkpointing": True},
 }
 # AdamW and clipping would hide gradients that are all wrong by one factor.
 BF16 = {"precision": "bf16", "weights": "bf16", "optimizer": "sgd", "learning_rate": 0.5, "clip": 0.0, "epochs": 2}
