@@ -10,9 +10,9 @@ MOST = 2**31 - 1
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed for what is asked next; elsewhere nothing is done.
 
-    By default it gives blocks of megabytes back to the system at once and gets them anew, page by page, in the next
-    product. Training on a CPU then spends half its time in page faults (docs/benchmarks.md), and what a call takes
-    depends on the call before it. The price: the process holds its peak until it ends.
+    Otherwise blocks beyond 32 MB go back to the system at once and come anew, page by page. Below a Dask worker, whose
+    environment tells glibc to give everything back (`MALLOC_TRIM_THRESHOLD_`), all do: half of a run's seconds were page
+    faults there. What a call takes would also depend on the call before it. The price: the process holds its peak.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
