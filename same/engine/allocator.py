@@ -11,8 +11,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep what is freed for what is asked next; elsewhere nothing is done.
 
     Otherwise blocks beyond 32 MB go back to the system at once and come anew, page by page. Below a Dask worker, whose
-    environment tells glibc to give everything back (`MALLOC_TRIM_THRESHOLD_`), all do: half of a run's seconds were page
-    faults there. What a call takes would also depend on the call before it. The price: the process holds its peak.
+    environment tells glibc to give everything back (`MALLOC_TRIM_THRESHOLD_`), all do: half of a run's seconds were
+    page faults there. What a call takes would also depend on the call before it. The price: the process holds its peak.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
