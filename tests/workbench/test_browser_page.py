@@ -44,3 +44,18 @@ def test_a_table_that_is_resized_does_not_freeze_a_page_of_which_a_part_has_fail
         page.set_viewport_size({"width": 1000, "height": 700})
         page.wait_for_timeout(1000)
         open_view(page, "Spectra")
+
+
+def test_a_view_whose_messages_overtook_each_other_is_opened_anew_once(runs: Path) -> None:
+    lost = "() => { window.before = true; setTimeout(() => { throw new Error(`reference p1386 isn't known`); }); }"
+    with served(runs) as address, browser_page() as page:
+        page.goto(address)
+        open_view(page, "Spectra")
+        page.wait_for_url("**view=spectra**")
+        page.evaluate(lost)
+        page.wait_for_function("() => !window.before")
+        page.locator(".js-plotly-plot:visible .main-svg").first.wait_for()
+        assert "view=spectra" in page.url
+        page.evaluate(lost)
+        page.wait_for_timeout(2_000)
+        assert page.evaluate("() => window.before")
