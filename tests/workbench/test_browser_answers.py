@@ -10,6 +10,8 @@ from tests.workbench.deep import write_deep_run
 from tests.workbench.screenshot import CHROMIUM, again, browser_page, open_view, served
 from tests.workbench.synthetic import TASKS
 from tests.workbench.variants import write_variant
+from workbench import results
+from workbench.store import Store
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,6 +27,16 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def titled(page: Page, text: str) -> None:
     page.locator(".js-plotly-plot:visible .gtitle", has_text=text).first.wait_for()
+
+
+def only_semantic(runs: Path) -> str:
+    """A score in the first rows of the measured table that no strict score holds."""
+    strict, semantic = (
+        results.summary(results.ours(Store(runs), "mini-coin", variant=reading)).map(str)
+        for reading in ("strict", "semantic")
+    )
+    said = " | ".join(strict.to_numpy().flatten())
+    return str(next(text for text in semantic.iloc[:5].to_numpy().flatten() if text not in said))
 
 
 def test_each_view_draws_and_follows_a_control(tmp_path: Path) -> None:
@@ -61,8 +73,9 @@ def test_each_view_draws_and_follows_a_control(tmp_path: Path) -> None:
         titled(page, "Files of the snapshot of each task")
         open_view(page, "Reports")
         page.locator(".tabulator-row:visible", has_text="50.58").first.wait_for()
+        lenient = only_semantic(tmp_path)
         choose(page, "Scoring", "semantic")
-        page.locator(".tabulator-row:visible", has_text="60.0").first.wait_for()
+        page.locator(".tabulator-row:visible", has_text=lenient).first.wait_for()
         page.wait_for_url("**scoring=semantic**")
         again(page)
-        page.locator(".tabulator-row:visible", has_text="60.0").first.wait_for()
+        page.locator(".tabulator-row:visible", has_text=lenient).first.wait_for()
