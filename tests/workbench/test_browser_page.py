@@ -52,6 +52,7 @@ def test_a_view_whose_messages_overtook_each_other_is_opened_anew_once(runs: Pat
         page.goto(address)
         open_view(page, "Spectra")
         page.wait_for_url("**view=spectra**")
+        page.evaluate("() => sessionStorage.removeItem('anew')")  # should it have happened by itself just now
         page.evaluate(lost)
         page.wait_for_function("() => !window.before")
         page.locator(".js-plotly-plot:visible .main-svg").first.wait_for()
