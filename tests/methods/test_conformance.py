@@ -98,28 +98,24 @@ def test_cached_generation_is_generation(name, trained, make_batch):
     assert torch.equal(*said)
 
 
-@pytest.mark.parametrize("name", methods_for("penalty"))
-def test_a_penalty_changes_the_update(name, make_method, train, weights, monkeypatch):
-    found = []
-    for penalised in (True, False):
-        method = make_method(name)
-        train(method, 0)
-        if not penalised:
-            monkeypatch.setattr(method, "loss", lambda loss, batch: loss)
-        train(method, 1, 2)
-        found.append(weights(method))
-    assert any(not torch.equal(found[0][key], found[1][key]) for key in found[0])
+LEFT_OUT = {  # a check: what does nothing in its place, and after how many steps that must show
+    "penalty": ({"loss": lambda loss, batch: loss}, 2),
+    "step": (dict.fromkeys(("before_step", "after_step"), lambda step: None), 6),
+}
 
 
-@pytest.mark.parametrize("name", methods_for("step"))
-def test_what_is_done_around_a_step_changes_the_update(name, make_method, train, weights, monkeypatch):
+@pytest.mark.parametrize(("check", "name"), [(check, name) for check in LEFT_OUT for name in methods_for(check)])
+def test_a_penalty_and_what_is_done_around_a_step_change_the_update(
+    check, name, make_method, train, weights, monkeypatch
+):
+    nothing, steps = LEFT_OUT[check]
     found = []
-    for acts in (True, False):
+    for moments in ({}, nothing):
         method = make_method(name)
         train(method, 0)
-        for moment in () if acts else ("before_step", "after_step"):
-            monkeypatch.setattr(method, moment, lambda step: None)
-        train(method, 1)
+        for moment, idle in moments.items():
+            monkeypatch.setattr(method, moment, idle)
+        train(method, 1, steps)
         found.append(weights(method))
     assert any(not torch.equal(found[0][key], found[1][key]) for key in found[0])
 
