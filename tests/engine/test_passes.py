@@ -1,6 +1,5 @@
 """Ways to carry out the same training: recomputed activations, compiled adapters, other optimisers."""
 
-import importlib.util
 import sys
 
 import pytest
@@ -21,9 +20,6 @@ from same.methods._groups import InputGroup
 from same.tuner import MoELoraConfig, MoELoraLinear
 from same.tuner.observe import moe_layers
 
-needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
-)
 SMALL = {"method": "same", "num_experts": 2, "rank": 2, "audit": False, "evaluate_next": False}
 
 
@@ -113,7 +109,7 @@ def test_a_missing_compiler_is_named(make_llava, monkeypatch):
         compile_adapters(model)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", pytest.param("adamw_8bit", marks=needs_bitsandbytes)])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adamw_8bit"])
 def test_every_optimiser_moves_weights_between_the_hooks_of_a_method(name):
     weight = torch.nn.Parameter(torch.linspace(1, 2, 128 * 128).view(128, 128))
     resting = torch.nn.Parameter(torch.ones(128, 128))
@@ -128,7 +124,6 @@ def test_every_optimiser_moves_weights_between_the_hooks_of_a_method(name):
     assert torch.equal(resting, torch.ones(128, 128))
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("keep", [True, False])
 def test_rows_at_rest_and_their_moments_stay_with_moments_in_8_bits(keep):
     """Of a router of 16 × 300 numbers no block of 256 belongs to one expert, so its moments are in float32."""

@@ -1,6 +1,5 @@
 """Where the rules act, in float64 through the optimiser's own hooks: with decay, momentum, clipping and rest."""
 
-import importlib.util
 from itertools import pairwise
 
 import pytest
@@ -22,12 +21,9 @@ OPTIMIZERS = {
 }
 IN_8_BITS = TrainConfig(optimizer="adamw_8bit", learning_rate=0.02, weight_decay=0.3)
 LARGE = {"rank": 256}  # every A and B has 4,096 numbers or more, the fewest kept in 8 bits
-needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
-)
 # Moments in 8 bits turn differences of rounding into differences of 1 %: such runs are compared step by step alone.
 SMOOTH = ["adamw", "sgd"]
-EVERY = [*SMOOTH, pytest.param("adamw_8bit", marks=needs_bitsandbytes)]
+EVERY = [*SMOOTH, "adamw_8bit"]
 
 
 def adam(these):

@@ -1,7 +1,5 @@
 """Adapters over base layers whose weight is a packed integer tensor."""
 
-import importlib.util
-
 import pytest
 import torch
 from peft import get_peft_model
@@ -74,7 +72,6 @@ def test_adapters_over_packed_integers_train_as_over_the_numbers_they_stand_for(
         assert layer(torch.randn(2, layer.in_features)).dtype == torch.bfloat16
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize(("weights", "dtype"), [("int8", torch.int8), ("nf4", torch.uint8)])
 def test_the_embedded_backbone_trains_in_the_weights_of_bitsandbytes(weights, dtype):
     loaded = load_backbone("tiny", {"weights": weights})
