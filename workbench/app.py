@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from threading import RLock
+from typing import Any
 from urllib.parse import urlencode
 
 import panel as pn
@@ -82,7 +83,27 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None) -> pmui.Page:
     first = open_view(keys[start])
     first.restore(asked)
     _sketch(first, {key: found[key].title for key in keys}, shell.dark_theme)
+    _loaded_when_sent()
     return shell
+
+
+def _loaded_when_sent() -> None:
+    """Let a browser hear of all that changes after the page was sent to it.
+
+    Panel 1.9 waits until the browser has drawn everything (`document_ready`), and drops what changes in between: an
+    answer to an early click, or the view behind an early turn to another tab.
+    """
+    doc = pn.state.curdoc
+    if doc is None or doc.session_context is None:
+        return
+    whole = doc.to_json
+
+    def to_json(**how: Any) -> Any:
+        sent = whole(**how)
+        pn.state._on_load(doc)
+        return sent
+
+    doc.to_json = to_json
 
 
 def _sketch(view: View, titles: Mapping[str, str], dark: bool) -> None:

@@ -1,9 +1,11 @@
 """The dashboard's page as a whole, in a real headless Chromium: what every view must be, and what must never happen."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+from playwright.sync_api import Page
 
 from same.registry import load_class, names
 from tests.workbench.screenshot import CHROMIUM, browser_page, open_view, served
@@ -46,17 +48,33 @@ def test_a_table_that_is_resized_does_not_freeze_a_page_of_which_a_part_has_fail
         open_view(page, "Spectra")
 
 
-def test_a_view_whose_messages_overtook_each_other_is_opened_anew_once(runs: Path) -> None:
-    lost = "() => { window.before = true; setTimeout(() => { throw new Error(`reference p1386 isn't known`); }); }"
-    with served(runs) as address, browser_page() as page:
-        page.goto(address)
-        open_view(page, "Spectra")
-        page.wait_for_url("**view=spectra**")
-        page.evaluate("() => sessionStorage.removeItem('anew')")  # should it have happened by itself just now
-        page.evaluate(lost)
-        page.wait_for_function("() => !window.before")
-        page.locator(".js-plotly-plot:visible .main-svg").first.wait_for()
-        assert "view=spectra" in page.url
-        page.evaluate(lost)
-        page.wait_for_timeout(2_000)
-        assert page.evaluate("() => window.before")
+UNDRAWN = """
+const send = WebSocket.prototype.send, parts = [];
+WebSocket.prototype.send = function (part) {
+  parts.push(part);
+  if (parts.length < 3) return;  // one of Bokeh's messages is a header, metadata and content
+  if (!parts[2].includes("document_ready")) for (const each of parts) send.call(this, each);
+  parts.length = 0;
+};
+"""
+"""Lets the server never hear that all is drawn."""
+
+
+@pytest.fixture
+def early(runs: Path) -> Iterator[Page]:
+    """The lab, as it is before all of it is drawn."""
+    with served(runs) as address, browser_page(height=1500) as page:
+        page.add_init_script(UNDRAWN)
+        page.goto(f"{address}/?view=rerouting")
+        page.get_by_role("button", name="Evaluate this pair").wait_for()
+        yield page
+
+
+def test_a_click_is_answered_before_the_browser_has_drawn_everything(early: Page) -> None:
+    early.get_by_role("button", name="Evaluate this pair").click()
+    early.get_by_role("alert").filter(has_text="Queued").wait_for()
+
+
+def test_a_view_is_opened_before_the_browser_has_drawn_everything(early: Page) -> None:
+    open_view(early, "Reports")
+    open_view(early, "Cost")
