@@ -108,25 +108,25 @@ def _captions(ours: pd.DataFrame) -> pd.Series:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean ± standard deviation over seeds of each method on each task; no ± where there is one seed.
+    """Mean ± standard deviation over seeds of each method on each task, the best first; no ± where there is one seed.
 
     In percent, but captions in their own unit, which their column names; then `mean` is without them and says so.
     """
     if table.empty:
-        return pd.DataFrame(columns=["method", "seeds", MEAN])
+        return pd.DataFrame(columns=["method", MEAN, "seeds"])
     order = table[table["task"] != MEAN].sort_values("task_index")["task"].drop_duplicates().tolist()
     cells = table.groupby(["method", "task", "unit"], sort=False)["score"].agg(["mean", "std", "count"])
     texts = pd.Series([_text(*row) for row in cells.reset_index("unit").itertuples(index=False)], index=cells.index)
-    wide = texts.droplevel("unit").unstack("task")[[*order, MEAN]]
+    wide = texts.droplevel("unit").unstack("task")[[MEAN, *order]]
     methods = table.groupby("method")
-    wide.insert(0, "seeds", methods["seed"].nunique())
-    wide.insert(1, "source", methods["source"].first())
-    wide.insert(2, "rows", methods["train_items"].agg(_rows_of))
+    wide["seeds"] = methods["seed"].nunique()
+    wide["source"] = methods["source"].first()
+    wide["rows"] = methods["train_items"].agg(_rows_of)
     units = table.drop_duplicates("task").set_index("task")["unit"]
     names = {task: f"{task} ({unit})" for task, unit in units.items() if unit != PERCENT}
     if len(_captions(table)):
         names[MEAN] = "mean without captions"
-    ranking = table[table["task"] == MEAN].groupby("method")["score"].mean().sort_values()
+    ranking = table[table["task"] == MEAN].groupby("method")["score"].mean().sort_values(ascending=False)
     return wide.loc[list(ranking.index)].rename(columns=names).reset_index().rename_axis(columns=None)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from same.runs import write_table
 from tests.workbench.deep import write_deep_run
@@ -37,6 +37,14 @@ def only_semantic(runs: Path) -> str:
     )
     said = " | ".join(strict.to_numpy().flatten())
     return str(next(text for text in semantic.iloc[:5].to_numpy().flatten() if text not in said))
+
+
+def sorted_by_mean(page: Page) -> None:
+    means = page.locator(".tabulator:visible").first.locator(".tabulator-cell[tabulator-field=mean]")
+    page.get_by_role("columnheader", name="mean").first.click()
+    expect(means.first).to_contain_text("0.0")
+    shown = [float(text.partition("±")[0]) for text in means.all_inner_texts()]
+    assert shown == sorted(shown)
 
 
 def test_each_view_draws_and_follows_a_control(tmp_path: Path) -> None:
@@ -73,6 +81,7 @@ def test_each_view_draws_and_follows_a_control(tmp_path: Path) -> None:
         titled(page, "Files of the snapshot of each task")
         open_view(page, "Reports")
         page.locator(".tabulator-row:visible", has_text="50.58").first.wait_for()
+        sorted_by_mean(page)
         lenient = only_semantic(tmp_path)
         choose(page, "Scoring", "semantic")
         page.locator(".tabulator-row:visible", has_text=lenient).first.wait_for()

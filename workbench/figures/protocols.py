@@ -24,23 +24,30 @@ def two_protocols(
     names = (here, "as published (7B, real benchmark)")
     figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, name in enumerate(("ours", "published"), start=1):
-        part = beside[["method", name]].rename(columns={name: "value"})
-        deviation = beside["deviation"].fillna(0) if name == "ours" else None
+        values = beside[name]
+        deviation = beside["deviation"].where(values.notna(), 0).fillna(0) if name == "ours" else 0 * values.fillna(0)
+        ends = values.fillna(0) + deviation
         bar = go.Bar(
-            x=part["value"],
-            y=part["method"],
+            x=values,
+            y=beside["method"],
             orientation="h",
             showlegend=False,
-            error_x=None if deviation is None else {"type": "data", "array": deviation, "thickness": 1.5},
+            error_x={"type": "data", "array": deviation, "thickness": 1.5} if name == "ours" else None,
             marker={"color": OKABE_ITO[column - 1], "pattern": {"shape": PATTERNS[column - 1], "fillmode": "overlay"}},
-            text=["none" if pd.isna(value) else f"{value:.1f}" for value in part["value"]],
-            textposition="outside",
-            cliponaxis=False,
             hovertemplate="%{y}<br>%{x:.2f} %<extra></extra>",
         )
-        figure.add_trace(bar, 1, column)
-        high = part["value"].max()
-        figure.update_xaxes(range=[0, 1.18 * (high if high > 0 else 1)], row=1, col=column)
+        said = go.Scatter(
+            x=ends,  # behind the line of the deviation
+            y=beside["method"],
+            mode="text",
+            text=["none" if pd.isna(value) else f" {value:.1f}" for value in values],
+            textposition="middle right",
+            cliponaxis=False,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        figure.add_traces([bar, said], rows=[1, 1], cols=[column, column])
+        figure.update_xaxes(range=[0, 1.18 * (ends.max() if ends.max() > 0 else 1)], row=1, col=column)
     figure.update_layout(layout(title, 160 + 26 * len(beside)), overwrite=True)
     figure.update_xaxes(title={"text": f"mean over {over} (%)"})
     figure.update_yaxes(automargin=True)

@@ -11,6 +11,7 @@ from workbench import figures, tables
 from workbench.figures.activation import STEP_MEASURES, TIME_MEASURES
 from workbench.store import Store
 from workbench.views._base import DIGITS, Visitor, card
+from workbench.views._panes import Sheet
 from workbench.views._several import SeveralRuns
 
 ABOUT = (
@@ -146,12 +147,10 @@ class Cost(SeveralRuns):
         return tables.planned(self.store, self.runs, self.speed.value)[0]
 
 
-def _table(columns: list[str], words: int) -> pn.widgets.Tabulator:
+def _table(columns: list[str], words: int) -> Sheet:
     """A table of plain text whose first columns hold words, the others numbers."""
-    return pn.widgets.Tabulator(
+    return Sheet(
         pd.DataFrame(columns=columns),
-        disabled=True,
-        show_index=False,
         formatters={name: {"type": "plaintext"} for name in columns},
         text_align=dict.fromkeys(columns[words:], "right"),
         layout="fit_columns",

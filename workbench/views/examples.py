@@ -15,6 +15,7 @@ from workbench.jobs.asked import TokenRouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import MEAN_LAYER, Store, at_layer
 from workbench.views._base import DAMAGED, NO_RUNS, POLL_MS, View, Visitor, card
+from workbench.views._panes import Sheet
 
 ABOUT = (
     "The answer when the task was learned stands beside the one after the stage chosen; the table has that of every "
@@ -52,10 +53,8 @@ class Examples(View):
         self.picture = pn.pane.HTML("", width=275, margin=10)
         self.text = pn.pane.HTML("", sizing_mode="stretch_width", margin=10)
         plain: Any = {name: {"type": "plaintext"} for name in COLUMNS}
-        self.stages = pn.widgets.Tabulator(
+        self.stages = Sheet(
             pd.DataFrame(columns=COLUMNS),
-            disabled=True,
-            show_index=False,
             formatters=plain,
             layout="fit_columns",
             widths={"after": 150, "strict": 80, "semantic": 105, "error": 110},

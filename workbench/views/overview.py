@@ -12,6 +12,7 @@ from workbench import figures
 from workbench.figures.scores import largest_score, named_matrix
 from workbench.store import VARIANTS, Store
 from workbench.views._base import NO_RUNS, NONE, View, Visitor, card
+from workbench.views._panes import Sheet
 from workbench.views._sketch import Table, coloured, plain
 
 ANY = "any state"
@@ -44,10 +45,8 @@ class Overview(View):
         self.all = pd.DataFrame()
         self._ticked: set[str] | None = None
         self._listed_of: str | None = None
-        self.table = pn.widgets.Tabulator(
+        self.table = Sheet(
             pd.DataFrame(),
-            disabled=True,
-            show_index=False,
             selectable="checkbox",
             hidden_columns=["run", "problem"],
             formatters={name: {"type": "money", "precision": 3, "thousand": ""} for name in NAMES},

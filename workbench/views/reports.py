@@ -12,6 +12,7 @@ from same.metrics import READINGS
 from workbench import figures, results
 from workbench.store import VARIANTS, Store
 from workbench.views._base import NO_RUNS, View, Visitor, card
+from workbench.views._panes import Sheet
 
 ABOUT = (
     "Two protocols, never one table's column: **measured here** are runs of this folder (and, where a method has none, "
@@ -53,11 +54,9 @@ class Reports(View):
         self.remember(benchmark=self.benchmark, scoring=self.variant)
         self.refresh()
 
-    def _table(self) -> pn.widgets.Tabulator:
-        return pn.widgets.Tabulator(
+    def _table(self) -> Sheet:
+        return Sheet(
             pd.DataFrame(),
-            disabled=True,
-            show_index=False,
             layout="fit_data_stretch",
             max_height=330,
             sizing_mode="stretch_width",
@@ -84,7 +83,7 @@ class Reports(View):
         self.tell(said if len(ours) else f"No plain run of {benchmark} is finished: the measured table is empty.")
         self.show(self.beside, figures.two_protocols(self.both, benchmark, *self.protocol))
 
-    def _put(self, pane: pn.widgets.Tabulator, table: pd.DataFrame) -> None:
+    def _put(self, pane: Sheet, table: pd.DataFrame) -> None:
         plain: Any = {name: {"type": "plaintext"} for name in table}
         texts = table.map(lambda value: "" if pd.isna(value) else str(value))
         pane.param.update(value=texts, formatters=plain)

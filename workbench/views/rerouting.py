@@ -15,7 +15,7 @@ from workbench.jobs.asked import MOST_STEPS, ROUTERS, Rerouting
 from workbench.jobs.queue import FINISHED, Job
 from workbench.store import VARIANTS, Store
 from workbench.views._base import DIGITS, NO_RUNS, ONLY_RUNNERS, POLL_MS, View, Visitor, card, put, said
-from workbench.views._panes import Count, Number
+from workbench.views._panes import Count, Number, Sheet
 
 ABOUT = (
     "After task t a model has experts and a router. **R s E t** answers a task with the experts as they were after "
@@ -82,12 +82,10 @@ class ReroutingLab(View):
         button.disabled = self.visitor.jobs is None
         return button
 
-    def _table(self, columns: list[str], height: int) -> pn.widgets.Tabulator:
+    def _table(self, columns: list[str], height: int) -> Sheet:
         plain: Any = {name: {"type": "plaintext"} for name in columns}
-        return pn.widgets.Tabulator(
+        return Sheet(
             pd.DataFrame(columns=columns),
-            disabled=True,
-            show_index=False,
             selectable=1,
             formatters=plain,
             layout="fit_columns",
