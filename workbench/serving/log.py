@@ -3,8 +3,11 @@
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any
+
+from bokeh.util.warnings import BokehUserWarning
 
 LOG = logging.getLogger("workbench")
 
@@ -34,6 +37,8 @@ def write_lines() -> None:
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.WARNING)
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # the gate says it
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", "reference already known", BokehUserWarning)  # of tables' own style sheets
 
 
 def say(event: str, **about: Any) -> None:
