@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 import panel_material_ui as pmui
+import plotly.graph_objects as go
 import pytest
 
 from same.runs import RunFolder
 from tests.workbench.synthetic import write_run
+from workbench import figures
 from workbench.app import page
 from workbench.store import Store
 from workbench.views._base import View
 from workbench.views.cost import Cost
 from workbench.views.drift import RouterDrift
-from workbench.views.overview import Overview
+from workbench.views.overview import FIRST, Overview
 
 
 def title(view: Overview | RouterDrift, pane: str) -> str:
@@ -55,6 +57,28 @@ def test_overview_keeps_ticks_and_puts_them_into_its_link(runs: Path) -> None:
     assert again.table.selection == []
     view.table.selection = [0, 1, 2, 3]
     assert view.state()["runs"] == ""
+
+
+def test_overview_ticks_no_more_runs_at_first_than_can_be_read(tmp_path: Path) -> None:
+    for seed in range(FIRST + 2):
+        write_run(tmp_path, "same", seed=seed, finished=1)
+    view = Overview(Store(tmp_path))
+    assert view.table.selection == list(range(2, FIRST + 2))
+    assert len(view.comparison.object.data) == FIRST
+    assert view.comparison.object.layout.title.text == f"Metrics of the ticked runs ({FIRST} of {FIRST + 2})"
+    view.table.selection = list(range(FIRST + 2))
+    assert len(view.comparison.object.data) == FIRST + 2
+
+
+def test_names_of_panels_have_room_below_the_title() -> None:
+    def drawn(label: str) -> go.Figure:
+        rows = [(label, after, layer, 0.5) for after in range(3) for layer in ("0.gate", "0.up")]
+        return figures.drift_heatmap(pd.DataFrame(rows, columns=["label", "after", "layer", "overlap"]), "overlap")
+
+    plain, long = drawn("same"), drawn("same · seed 0 · rank=4")
+    assert plain.layout.yaxis.domain[1] == plain.layout.annotations[0].y == 1
+    assert long.layout.height == plain.layout.height + 2 * 16
+    assert long.layout.yaxis.domain[1] == long.layout.annotations[0].y < 1
 
 
 def test_overview_is_searched_by_words_and_state(runs: Path) -> None:

@@ -102,6 +102,18 @@ def panels(labels: Sequence[str], spacing: float) -> go.Figure:
     return figure.update_annotations(font={"size": 12})
 
 
+def seat(figure: go.Figure, look: Mapping[str, Any]) -> go.Figure:
+    """Give panels their layout, with room between its title and the longest name of one.
+
+    The room is taken from the panels, as the dashboard's theme sets margins of its own.
+    """
+    more = 16 * max((note.text.count("<br>") for note in figure.layout.annotations), default=0)
+    figure.update_layout({**look, "height": look["height"] + more}, overwrite=True)
+    top = 1 - more / (look["height"] + more - look["margin"]["t"] - look["margin"]["b"])
+    figure.update_yaxes(domain=[0, top])
+    return figure.update_annotations(y=top)
+
+
 def dress(figure: go.Figure, dark: bool) -> go.Figure:
     """Give a figure the text and line colours of a light or dark page, and no ground of its own."""
     colours = DARK if dark else LIGHT

@@ -16,6 +16,7 @@ from workbench.figures._style import (
     line,
     marks,
     panels,
+    seat,
     subplots,
     task_ticks,
 )
@@ -99,7 +100,7 @@ def drift_heatmap(table: pd.DataFrame, measure: str = "divergence", title: str =
     colours: dict[str, Any] = {"colorscale": SEQUENTIAL, "colorbar": colour_bar(MEASURES[measure])}
     colours |= {"cmax": 1} if measure in BOUNDED else {}
     height = max(300, 170 + 20 * table["layer"].nunique())
-    figure.update_layout(layout(title or f"{_short(measure)}, by layer", height, coloraxis=colours), overwrite=True)
+    seat(figure, layout(title or f"{_short(measure)}, by layer", height, coloraxis=colours))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "layer"}, col=1)
     return figure

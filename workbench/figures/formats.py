@@ -5,7 +5,18 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures._style import OKABE_ITO, PATTERNS, SEQUENTIAL, empty, groups, layout, marks, panels, task_ticks
+from workbench.figures._style import (
+    OKABE_ITO,
+    PATTERNS,
+    SEQUENTIAL,
+    empty,
+    groups,
+    layout,
+    marks,
+    panels,
+    seat,
+    task_ticks,
+)
 
 _NOTHING = "No answers to compare: pick a run with at least one finished task."
 
@@ -37,7 +48,7 @@ def readings_over_stages(readings: pd.DataFrame, title: str = "One task's score 
                 hovertemplate=f"{reading}<br>after Task %{{customdata}}<br>score %{{y:.3f}}<extra></extra>",
             )
             figure.add_trace(line, 1, column)
-    figure.update_layout(layout(title, 360, showlegend=True), overwrite=True)
+    seat(figure, layout(title, 360, showlegend=True))
     figure.update_xaxes(task_ticks(int(readings["after"].max()) + 1), title={"text": "after training task"})
     figure.update_yaxes(title={"text": "score (0–1)"}, col=1)
     figure.update_yaxes(range=[-0.03, max(1.03, float(readings["score"].max()))])
@@ -72,7 +83,7 @@ def format_drift_map(drift: pd.DataFrame, title: str = "Format drift: semantic l
         figure.add_trace(heat, 1, column)
     bar = {"title": {"text": "semantic − strict (0–1)", "side": "right"}, "thickness": 12}
     colours = {"colorscale": SEQUENTIAL, "cmin": 0, "cmax": max(0.2, float(drift["drift"].max())), "colorbar": bar}
-    figure.update_layout(layout(title, 190 + 34 * int(drift["after"].max() + 1), coloraxis=colours), overwrite=True)
+    seat(figure, layout(title, 190 + 34 * int(drift["after"].max() + 1), coloraxis=colours))
     figure.update_xaxes(title={"text": "evaluated on task"}, showgrid=False, tickangle=-40, automargin=True)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title={"text": "after training"}, col=1)
@@ -113,9 +124,7 @@ def error_classes(
                 hovertemplate=f"{name}<br>after Task %{{customdata}}<br>%{{y:.1%}} of answers<extra></extra>",
             )
             figure.add_trace(bar, 1, column)
-    figure.update_layout(
-        layout(title, 380, barmode="stack", bargap=0.15, legend={"traceorder": "reversed", "x": 1.02}), overwrite=True
-    )
+    seat(figure, layout(title, 380, barmode="stack", bargap=0.15, legend={"traceorder": "reversed", "x": 1.02}))
     figure.update_xaxes(
         task_ticks(int(errors["after"].max()) + 1), title={"text": "after training task"}, showgrid=False
     )

@@ -17,6 +17,8 @@ from workbench.views._sketch import Table, coloured, plain
 
 ANY = "any state"
 NO_MATCH = "No run has all these words and this state. Empty Search, or choose another state."
+FIRST = 8
+"""Runs with a tick at first: of more the bars cannot be read."""
 SHOWN = ("last", "mean", "learning", "bwt", "fwt", "forgetting")
 PLAIN_SELECTION = """
 .tabulator-row.tabulator-selected, .tabulator-row.tabulator-selected:hover {
@@ -111,9 +113,9 @@ class Overview(View):
         return self.state_of.value in (ANY, row.state) and all(word in text for word in words)
 
     def _ticked_runs(self) -> list[str]:
-        """The runs with a tick, also those that the search leaves out: at first all that can be read."""
+        """The runs with a tick, also those that the search leaves out: at first the last few that can be read."""
         if self._ticked is None:
-            return list(self.all.loc[self.all["state"] != "damaged", "run"])
+            return list(self.all.loc[self.all["state"] != "damaged", "run"])[-FIRST:]
         return [run for run in self.all["run"] if run in self._ticked]
 
     def _tick(self) -> None:
@@ -126,7 +128,7 @@ class Overview(View):
         self._draw_comparison()
 
     def state(self) -> dict[str, str]:
-        """What the address says of this view: also words not yet entered; of the ticks nothing while all are there."""
+        """What the address says of this view: words not yet entered, and ticks that are not the first."""
         ticked = "" if self._ticked is None else ",".join(self._ticked_runs()) or NONE
         return super().state() | {"search": self.search.value_input or "", "runs": ticked}
 
@@ -165,10 +167,11 @@ class Overview(View):
             self.variant.value,
             list(self.all["label"]),
         )
+        title = f"Metrics of the ticked runs ({len(runs)} of {len(self.all)})"
         self.draw(
             self.comparison,
             (self.store.key(runs, "config.json", "scores.json"), tuple(labels), variant),
-            lambda: figures.metric_comparison(self._metrics(runs, variant), labels, "Metrics of the ticked runs"),
+            lambda: figures.metric_comparison(self._metrics(runs, variant), labels, title),
         )
         return None
 
