@@ -167,11 +167,13 @@ class Overview(View):
             self.variant.value,
             list(self.all["label"]),
         )
-        title = f"Metrics of the ticked runs ({len(runs)} of {len(self.all)})"
+        some = f" ({len(runs)} of {len(self.all)})" if len(runs) < len(self.all) else ""
         self.draw(
             self.comparison,
             (self.store.key(runs, "config.json", "scores.json"), tuple(labels), variant),
-            lambda: figures.metric_comparison(self._metrics(runs, variant), labels, title),
+            lambda: figures.metric_comparison(
+                self._metrics(runs, variant), labels, f"Metrics of the ticked runs{some}"
+            ),
         )
         return None
 
