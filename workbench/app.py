@@ -88,10 +88,10 @@ def page(runs: str | Path | Store, visitor: Visitor | None = None) -> pmui.Page:
 
 
 def _loaded_when_sent() -> None:
-    """Let a browser hear of all that changes after the page was sent to it.
+    """Let a browser hear of all that changes after it has fetched the document.
 
-    Panel 1.9 waits until the browser has drawn everything (`document_ready`), and drops what changes in between: an
-    answer to an early click, or the view behind an early turn to another tab.
+    Panel 1.9 waits until the browser has drawn everything (`document_ready`), and drops most of what changes in
+    between: an answer to an early click, or the view behind an early turn to another tab.
     """
     doc = pn.state.curdoc
     if doc is None or doc.session_context is None:
@@ -99,9 +99,9 @@ def _loaded_when_sent() -> None:
     whole = doc.to_json
 
     def to_json(**how: Any) -> Any:
-        sent = whole(**how)
-        pn.state._on_load(doc)
-        return sent
+        del doc.to_json
+        pn.state._connected[doc] = pn.state._loaded[doc] = True
+        return whole(**how)
 
     doc.to_json = to_json
 

@@ -43,11 +43,14 @@ def browser_page(width: int = 1280, height: int = 800) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
+            lost: list[str] = []
+            page.on("pageerror", lambda error: lost.append(str(error)))
             page.set_default_timeout(PATIENCE)
             expect.set_options(timeout=PATIENCE)
             yield page
         finally:
             browser.close()
+        assert not any("isn't known" in error for error in lost), f"the browser never got what it was told of: {lost}"
 
 
 def open_view(page: Page, title: str) -> None:

@@ -68,6 +68,16 @@ def test_overview_ticks_no_more_runs_at_first_than_can_be_read(tmp_path: Path) -
     assert view.comparison.object.layout.title.text == f"Metrics of the ticked runs ({FIRST} of {FIRST + 2})"
     view.table.selection = list(range(FIRST + 2))
     assert len(view.comparison.object.data) == FIRST + 2
+    assert view.state()["runs"] == "all"
+    view.table.selection = list(range(2, FIRST + 2))
+    ticked = view.state()["runs"]
+    assert ticked.count(",") == FIRST - 1
+    write_run(tmp_path, "same_plus", finished=1)
+    for link, then in ((ticked, ticked), ("all", "all")):
+        again = Overview(Store(tmp_path))
+        again.restore({"runs": link})
+        assert again.state()["runs"] == then
+        assert len(again.table.selection) == (FIRST + 3 if link == "all" else FIRST)
 
 
 def test_names_of_panels_have_room_below_the_title() -> None:

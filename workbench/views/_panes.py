@@ -76,7 +76,7 @@ def _opened(value: Any) -> Any:
 
 
 class Sheet(pn.widgets.Tabulator):
-    """A table to look at, which sorts texts with numbers by these: 9.0 ± 0.7 before 52.6 ± 1.8."""
+    """A table to look at; sorts texts by their numbers, of equal decimals each: 9.0 ± 0.7 before 52.6 ± 1.8."""
 
     def __init__(self, value: pd.DataFrame, **params: Any):
         super().__init__(value, disabled=True, show_index=False, **params)

@@ -79,7 +79,10 @@ class Cost(SeveralRuns):
         )
         self.totals = _table(list(TOTALS.values()), 1)
         self.beside = _table(list(BESIDE.values()), 2)
-        self.beside.param.update(height=360, widths={"run": 180, "planned": 90, "measured": 100})
+        of_many_units = {"planned": False, "measured": False}
+        self.beside.param.update(
+            height=360, widths={"run": 180, "planned": 90, "measured": 100}, sortable=of_many_units
+        )
         self.unplanned = pmui.Typography("", variant="body2", margin=(10, 10), sizing_mode="stretch_width")
         self.by_task, self.by_step, self.memory = self.plot(), self.plot(), self.plot()
         self.times = self.steps = pd.DataFrame()

@@ -17,6 +17,8 @@ from workbench.views._sketch import Table, coloured, plain
 
 ANY = "any state"
 NO_MATCH = "No run has all these words and this state. Empty Search, or choose another state."
+ALL = "all"
+"""Every run that can be read, one that comes later among them, as the address says it."""
 FIRST = 8
 """Runs with a tick at first: of more the bars cannot be read."""
 SHOWN = ("last", "mean", "learning", "bwt", "fwt", "forgetting")
@@ -45,7 +47,7 @@ class Overview(View):
         self.search = pmui.TextInput(label="Search runs", placeholder="all", width=180, description=found_in)
         self.state_of = pmui.Select(label="State", options=[ANY], value=ANY, width=140)
         self.all = pd.DataFrame()
-        self._ticked: set[str] | None = None
+        self._ticked: set[str] | str | None = None
         self._listed_of: str | None = None
         self.table = Sheet(
             pd.DataFrame(),
@@ -114,30 +116,36 @@ class Overview(View):
 
     def _ticked_runs(self) -> list[str]:
         """The runs with a tick, also those that the search leaves out: at first the last few that can be read."""
+        readable = list(self.all.loc[self.all["state"] != "damaged", "run"])
         if self._ticked is None:
-            return list(self.all.loc[self.all["state"] != "damaged", "run"])[-FIRST:]
+            return readable[-FIRST:]
+        if self._ticked == ALL:
+            return readable
         return [run for run in self.all["run"] if run in self._ticked]
 
     def _tick(self) -> None:
         shown = list(self.table.value["run"])
         ticked = {run for run in self._ticked_runs() if run not in shown}
         ticked |= {shown[index] for index in self.table.selection if index < len(shown)}
-        self._ticked = None
-        if ticked != set(self._ticked_runs()):
+        readable = set(self.all.loc[self.all["state"] != "damaged", "run"])
+        if ticked != readable:
             self._ticked = ticked
+        else:
+            self._ticked = ALL if len(readable) > FIRST else None
         self._draw_comparison()
 
     def state(self) -> dict[str, str]:
         """What the address says of this view: words not yet entered, and ticks that are not the first."""
-        ticked = "" if self._ticked is None else ",".join(self._ticked_runs()) or NONE
+        named = ALL if self._ticked == ALL else ",".join(self._ticked_runs()) or NONE
+        ticked = "" if self._ticked is None else named
         return super().state() | {"search": self.search.value_input or "", "runs": ticked}
 
     def restore(self, state: Mapping[str, str]) -> None:
         """Take up what an address says; what is not on offer is left as it is."""
         super().restore(state)
         named = {run for run in state.get("runs", "").split(",") if run in set(self.all["run"])}
-        if named or state.get("runs") == NONE:
-            self._ticked = named
+        if named or state.get("runs") in (NONE, ALL):
+            self._ticked = ALL if state["runs"] == ALL else named
             with self._drawing, self._together():
                 self.attempt(self._list)
 
