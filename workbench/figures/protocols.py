@@ -25,7 +25,7 @@ def two_protocols(
     figure = subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=names, horizontal_spacing=0.04)
     for column, name in enumerate(("ours", "published"), start=1):
         values = beside[name]
-        deviation = beside["deviation"].where(values.notna(), 0).fillna(0) if name == "ours" else 0 * values.fillna(0)
+        deviation = beside["deviation"].fillna(0) if name == "ours" else 0 * values.fillna(0)
         ends = values.fillna(0) + deviation
         bar = go.Bar(
             x=values,

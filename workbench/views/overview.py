@@ -116,28 +116,28 @@ class Overview(View):
 
     def _ticked_runs(self) -> list[str]:
         """The runs with a tick, also those that the search leaves out: at first the last few that can be read."""
-        readable = list(self.all.loc[self.all["state"] != "damaged", "run"])
         if self._ticked is None:
-            return readable[-FIRST:]
+            return self._readable()[-FIRST:]
         if self._ticked == ALL:
-            return readable
+            return self._readable()
         return [run for run in self.all["run"] if run in self._ticked]
+
+    def _readable(self) -> list[str]:
+        return list(self.all.loc[self.all["state"] != "damaged", "run"])
 
     def _tick(self) -> None:
         shown = list(self.table.value["run"])
         ticked = {run for run in self._ticked_runs() if run not in shown}
         ticked |= {shown[index] for index in self.table.selection if index < len(shown)}
-        readable = set(self.all.loc[self.all["state"] != "damaged", "run"])
-        if ticked != readable:
-            self._ticked = ticked
-        else:
-            self._ticked = ALL if len(readable) > FIRST else None
+        readable = self._readable()
+        every = ALL if len(readable) > FIRST else None
+        self._ticked = every if ticked == set(readable) else ticked
         self._draw_comparison()
 
     def state(self) -> dict[str, str]:
         """What the address says of this view: words not yet entered, and ticks that are not the first."""
-        named = ALL if self._ticked == ALL else ",".join(self._ticked_runs()) or NONE
-        ticked = "" if self._ticked is None else named
+        by_hand = isinstance(self._ticked, set)
+        ticked = (",".join(self._ticked_runs()) or NONE) if by_hand else str(self._ticked or "")
         return super().state() | {"search": self.search.value_input or "", "runs": ticked}
 
     def restore(self, state: Mapping[str, str]) -> None:
